@@ -1,0 +1,2 @@
+//! uplinkctl
+fn main() {}

@@ -1,0 +1,2 @@
+//! uplinkd
+fn main() {}

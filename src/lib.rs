@@ -1,0 +1,1 @@
+//! uplinkd: several internet uplinks on one Linux host, balanced and failed over by themselves.
