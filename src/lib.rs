@@ -1,1 +1,3 @@
 //! uplinkd: several internet uplinks on one Linux host, balanced and failed over by themselves.
+
+pub mod core;

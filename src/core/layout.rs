@@ -1,0 +1,142 @@
+//! Where our objects lie in the kernel: the one place that knows the numbers.
+//!
+//! | object | value |
+//! |---|---|
+//! | protocol | [`OWNER`](super::net::OWNER) on every route and rule |
+//! | slot | 1 to 63, one an uplink |
+//! | mark | `slot << 24` under `0x3f000000` |
+//! | table | `7000 + slot`; 7000 itself holds the balanced default where main has no room for it |
+//! | rule base + 0 | `lookup main suppress_prefixlength 1` |
+//! | rule base + 100 + slot | `fwmark MARK lookup TABLE` |
+//! | rule base + 200 + slot | `from ADDRESS lookup TABLE` |
+//! | rule base + 300 + slot | `oif DEVICE lookup TABLE` |
+//! | rule 32765 | `lookup 7000` |
+//!
+//! The base is 7000, or the next lower thousand that stands ahead of every foreign rule that takes everything.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::net::{Mark, Pref, TableId};
+
+/// The bits of a packet mark that are ours; free of mwan3 (0x3f00), Tailscale (0xff0000), Kubernetes (0xc000),
+/// Cilium, netavark and wg-quick (51820).
+pub const MARK_MASK: u32 = 0x3f00_0000;
+
+/// The table of the balanced default where no metric in main is left for it.
+pub const BALANCED_TABLE: TableId = TableId(7000);
+
+/// The rule that leads to [`BALANCED_TABLE`], directly ahead of main's own (32766).
+pub const BALANCED_PREF: Pref = Pref(32765);
+
+/// An uplink's number: chooses its mark, table and rules. Persisted, so that they survive a reboot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Slot(u8);
+
+impl Slot {
+    /// How many there are.
+    pub const COUNT: u8 = 63;
+
+    /// Accepts 1 to 63.
+    pub fn new(slot: u8) -> Option<Self> {
+        (1..=Self::COUNT).contains(&slot).then_some(Slot(slot))
+    }
+
+    /// Every slot, in order.
+    pub fn all() -> impl Iterator<Item = Slot> {
+        (1..=Self::COUNT).map(Slot)
+    }
+
+    /// 1 to 63.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+
+    /// The mark of the flows on this uplink.
+    pub fn mark(self) -> Mark {
+        Mark::new(u32::from(self.0) << 24, MARK_MASK)
+    }
+
+    /// The table of this uplink.
+    pub fn table(self) -> TableId {
+        TableId(BALANCED_TABLE.0 + u32::from(self.0))
+    }
+
+    /// The slot that a table belongs to.
+    pub fn of_table(table: TableId) -> Option<Self> {
+        u8::try_from(table.0.checked_sub(BALANCED_TABLE.0)?).ok().and_then(Self::new)
+    }
+}
+
+impl TryFrom<u8> for Slot {
+    type Error = String;
+    fn try_from(slot: u8) -> Result<Self, String> {
+        Slot::new(slot).ok_or_else(|| format!("slot {slot}: must be 1 to {}", Slot::COUNT))
+    }
+}
+
+impl From<Slot> for u8 {
+    fn from(slot: Slot) -> u8 {
+        slot.0
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where the block of our rules begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Base(u32);
+
+impl Base {
+    /// Where it is when nobody stands in the way.
+    pub const USUAL: Base = Base(7000);
+    const STEP: u32 = 1000;
+    /// One more than the highest offset in use.
+    const SPAN: u32 = 500;
+
+    /// The usual base and those ahead of it, nearest first.
+    pub fn candidates() -> impl Iterator<Item = Base> {
+        (1..=Self::USUAL.0 / Self::STEP).rev().map(|n| Base(n * Self::STEP))
+    }
+
+    /// Whether the whole block stands ahead of a preference.
+    pub fn is_ahead_of(self, pref: Pref) -> bool {
+        self.0 + Self::SPAN <= pref.0
+    }
+
+    /// Whether a preference lies in a block of ours, wherever it was placed.
+    pub fn is_ours(pref: Pref) -> bool {
+        pref == BALANCED_PREF || Self::candidates().any(|base| base.contains(pref))
+    }
+
+    /// Whether a preference lies in this block.
+    pub fn contains(self, pref: Pref) -> bool {
+        (self.0..self.0 + Self::SPAN).contains(&pref.0)
+    }
+
+    /// `lookup main suppress_prefixlength 1`.
+    pub fn main(self) -> Pref {
+        Pref(self.0)
+    }
+
+    /// `fwmark MARK lookup TABLE`.
+    pub fn mark(self, slot: Slot) -> Pref {
+        Pref(self.0 + 100 + u32::from(slot.0))
+    }
+
+    /// `from ADDRESS lookup TABLE`.
+    pub fn from_address(self, slot: Slot) -> Pref {
+        Pref(self.0 + 200 + u32::from(slot.0))
+    }
+
+    /// `oif DEVICE lookup TABLE`.
+    pub fn device(self, slot: Slot) -> Pref {
+        Pref(self.0 + 300 + u32::from(slot.0))
+    }
+}

@@ -1,0 +1,116 @@
+//! Our nftables table as a value: what it must do, and the one text that `nft -f -` loads.
+//!
+//! The text is replaced whole in one transaction and never parsed back: an empty chain named after
+//! the text's own hash tells which generation is loaded. What is decided once per flow sits in
+//! nat-type chains, which only a flow's first packet passes; every other packet meets one statement.
+
+use std::fmt::{self, Write};
+
+use super::layout::{MARK_MASK, Slot};
+use super::net::IfName;
+
+/// The name of our table, family `inet`.
+pub const TABLE: &str = "uplinkd";
+
+/// Which text is loaded: a hash of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(u64);
+
+impl Generation {
+    /// The name of the chain that stands for it.
+    pub fn chain(self) -> String {
+        format!("generation_{:016x}", self.0)
+    }
+
+    /// The generation that a chain's name stands for.
+    pub fn of_chain(name: &str) -> Option<Self> {
+        let hex = name.strip_prefix("generation_")?;
+        (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok())?.map(Generation)
+    }
+
+    /// FNV-1a (RFC draft-eastlake-fnv): stable over versions of the compiler, which std's hasher is not.
+    fn of_text(text: &str) -> Self {
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        Generation(text.bytes().fold(0xcbf2_9ce4_8422_2325, step))
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What our table is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ruleset {
+    /// The uplinks by interface; one an interface.
+    pub uplinks: Vec<(IfName, Slot)>,
+}
+
+impl Ruleset {
+    /// Which generation this is.
+    pub fn generation(&self) -> Generation {
+        Generation::of_text(&self.body())
+    }
+
+    /// The text for `nft -f -`: replaces the table whatever was there, in one transaction.
+    pub fn text(&self) -> String {
+        let body = self.body();
+        let marker = Generation::of_text(&body).chain();
+        format!(
+            "table inet {TABLE} {{\n}}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n\
+             \tchain {marker} {{\n\t}}\n{body}}}\n"
+        )
+    }
+
+    /// What stands in the table besides the marker.
+    fn body(&self) -> String {
+        let keep = !MARK_MASK;
+        let names: Vec<_> = self.uplinks.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let names = names.join(", ");
+        let jumps: Vec<_> =
+            self.uplinks.iter().map(|(name, slot)| format!("\"{name}\" : goto slot_{slot}")).collect();
+        let jumps = jumps.join(", ");
+        let mut text = String::new();
+        for (name, slot) in &self.uplinks {
+            // Bits of a mark that are not ours stay as they are.
+            let _ = write!(
+                text,
+                "\tchain slot_{slot} {{\n\
+                 \t\tcomment \"{name}\"\n\
+                 \t\tct mark set ct mark & {keep:#010x} | {:#010x}\n\
+                 \t}}\n",
+                slot.mark().value(),
+            );
+        }
+        let _ = write!(
+            text,
+            "\tchain restore {{\n\
+             \t\ttype filter hook prerouting priority mangle; policy accept;\n\
+             \t\tmeta mark 0 meta mark set ct mark & {MARK_MASK:#010x}\n\
+             \t}}\n\
+             \tchain came_in_by {{\n\
+             \t\ttype nat hook prerouting priority dstnat - 5; policy accept;\n\
+             \t\tmeta mark & {keep:#010x} != 0 return\n\
+             \t\tct mark & {MARK_MASK:#010x} != 0 return\n\
+             \t\tiifname vmap {{ {jumps} }}\n\
+             \t}}\n\
+             \tchain goes_out_by {{\n\
+             \t\ttype nat hook postrouting priority srcnat - 5; policy accept;\n\
+             \t\tmeta mark & {keep:#010x} != 0 return\n\
+             \t\tct mark & {MARK_MASK:#010x} != 0 return\n\
+             \t\toifname vmap {{ {jumps} }}\n\
+             \t}}\n\
+             \tchain masquerade_private {{\n\
+             \t\ttype nat hook postrouting priority srcnat + 5; policy accept;\n\
+             \t\toifname != {{ {names} }} return\n\
+             \t\tfib saddr . oif type local return\n\
+             \t\tip saddr {{ 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 }} masquerade\n\
+             \t\tip6 saddr fc00::/7 masquerade\n\
+             \t\tfib saddr type local masquerade\n\
+             \t}}\n",
+        );
+        text
+    }
+}

@@ -1,0 +1,196 @@
+//! What is: one immutable snapshot of the kernel and of the network managers.
+//!
+//! Facts only. Which interface is an uplink is decided in [`super::discover`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::net::{Family, IfIndex, IfName, MacAddr, Metric, PerFamily, Pref, TableId};
+use super::nft::Generation;
+use super::route::Route;
+use super::rule::Rule;
+use super::sysctl::Sysctl;
+
+/// Everything that a round of planning sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Interfaces of the kernel.
+    pub links: Vec<Link>,
+    /// Addresses of the kernel, both families.
+    pub addresses: Vec<Address>,
+    /// Foreign default routes, any table.
+    pub defaults: Vec<DefaultRoute>,
+    /// Neighbours whose hardware address is known.
+    pub neighbours: Vec<Neighbour>,
+    /// Rules that are not ours.
+    pub foreign_rules: Vec<ForeignRule>,
+    /// Tables of ours in which somebody else has routes.
+    pub foreign_tables: BTreeSet<TableId>,
+    /// Whether the machine forwards packets of a family that arrive on some interface.
+    pub forwards: PerFamily<bool>,
+    /// What is ours in the kernel.
+    pub kernel: Kernel,
+    /// What the network managers say, one entry a managed interface.
+    pub managed: Vec<LinkFacts>,
+    /// Managers and buses that could not be asked, in words for the status.
+    pub unheard: Vec<String>,
+}
+
+/// What carries our tag, plus the current values of the few sysctls that we may set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kernel {
+    /// Our rules; a list, because the kernel can hold one twice.
+    pub rules: Vec<Rule>,
+    /// Our routes.
+    pub routes: Vec<Route>,
+    /// The generation of our nft table, where it is loaded.
+    pub ruleset: Option<Generation>,
+    /// Values as read from `/proc/sys`.
+    pub sysctls: BTreeMap<Sysctl, String>,
+    /// What those sysctls held before we first wrote them.
+    pub originals: BTreeMap<Sysctl, String>,
+}
+
+/// An interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its index.
+    pub index: IfIndex,
+    /// Its name.
+    pub name: IfName,
+    /// `IFLA_INFO_KIND`: `bridge`, `veth`, `wireguard`, `tun`, …; none for hardware.
+    pub kind: Option<String>,
+    /// The hardware type (`ARPHRD_*`, linux/if_arp.h): 1 Ethernet, 512 PPP, 772 loopback, …
+    pub arphrd: u16,
+    /// Its hardware address, where it has one of six bytes.
+    pub mac: Option<MacAddr>,
+    /// Administratively up (`IFF_UP`).
+    pub up: bool,
+    /// Has a carrier (`IFF_LOWER_UP`).
+    pub carrier: bool,
+    /// The bridge, bond or VRF that it belongs to.
+    pub controller: Option<IfIndex>,
+}
+
+/// An address of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The interface.
+    pub dev: IfIndex,
+    /// The local address.
+    pub ip: IpAddr,
+    /// The length of its prefix; of the peer's where there is one.
+    pub prefix_len: u8,
+    /// The other end of a point-to-point link.
+    pub peer: Option<IpAddr>,
+    /// `IFA_F_SECONDARY`: IPv4 a further address of one prefix; IPv6 a temporary address (RFC 8981).
+    pub secondary: bool,
+    /// `IFA_F_TENTATIVE` or `IFA_F_DADFAILED`: not usable yet.
+    pub tentative: bool,
+    /// Global scope.
+    pub global: bool,
+}
+
+/// A default route that is not ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// Its family.
+    pub family: Family,
+    /// Its table.
+    pub table: TableId,
+    /// Its metric.
+    pub metric: Metric,
+    /// Its legs: one, or several where it is multipath.
+    pub hops: Vec<(IfIndex, Option<IpAddr>)>,
+    /// The source address that it sets.
+    pub src: Option<IpAddr>,
+}
+
+/// A neighbour with its hardware address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The interface.
+    pub dev: IfIndex,
+    /// The neighbour.
+    pub ip: IpAddr,
+    /// Its hardware address.
+    pub mac: MacAddr,
+}
+
+/// A rule that is not ours, as far as it can matter to us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignRule {
+    /// Its family.
+    pub family: Family,
+    /// Its preference.
+    pub pref: Pref,
+    /// Takes every packet, or every packet without some mark, and does not leave default routes to later rules.
+    pub catch_all: bool,
+    /// The packet mark and mask that it asks for.
+    pub fwmark: Option<(u32, u32)>,
+    /// The table that it sends to.
+    pub table: Option<TableId>,
+    /// In the words of `ip rule`, for messages.
+    pub text: String,
+}
+
+/// What a network manager says of one interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkFacts {
+    /// The interface that carries IP (not the modem's control port).
+    pub interface: IfName,
+    /// Which manager says so.
+    pub manager: Manager,
+    /// The profile that is active on it.
+    pub profile: Option<Profile>,
+    /// How far the manager is with it.
+    pub stage: Stage,
+    /// The manager's opinion, where it has one.
+    pub metered: Option<bool>,
+    /// It is a VPN, or carries one.
+    pub vpn: bool,
+    /// It shares a connection with others (`method=shared`): a LAN, not an uplink.
+    pub shared: bool,
+    /// What it says of each family.
+    pub ip: PerFamily<IpFacts>,
+    /// The profile's own `uplinkd.*` settings, key without the prefix.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// A network manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manager {
+    /// NetworkManager.
+    NetworkManager,
+}
+
+/// A manager's profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// What people call it; free text.
+    pub id: String,
+    /// What identifies it.
+    pub uuid: String,
+    /// The manager's word for the kind of connection (`802-3-ethernet`, `802-11-wireless`, `gsm`, `pppoe`, …).
+    pub kind: String,
+}
+
+/// How far a manager is with an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Not in use.
+    Inactive,
+    /// Under way.
+    Configuring,
+    /// In use.
+    Active,
+}
+
+/// What a manager says of one family on an interface.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IpFacts {
+    /// The gateway that it uses.
+    pub gateway: Option<IpAddr>,
+    /// The gateways that the network offers, used or not, best first: DHCP option 121's default, else `routers`.
+    pub offered: Vec<IpAddr>,
+}
