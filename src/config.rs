@@ -1,0 +1,60 @@
+//! What the administrator says of which links.
+//!
+//! Decides how settings are written, which link a section speaks of, and what counts where several speak of one.
+//! Refuses to know which links exist and what becomes of the settings.
+
+mod keys;
+mod matcher;
+mod parse;
+mod problem;
+mod settings;
+
+use std::fmt;
+use std::path::PathBuf;
+
+pub use keys::{CRITERIA, Key, Refusal, SETTINGS, Value};
+pub use matcher::{LinkType, Matcher, Subject, UnknownLinkType};
+pub use parse::parse;
+pub use problem::{Problem, Problems};
+pub use settings::{Assignment, Settings};
+
+/// The whole configuration; the empty one is complete.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The sections in the order in which they are read: the main file, then `conf.d` by name.
+    pub uplinks: Vec<Section>,
+}
+
+impl Config {
+    /// Everything that is said of a link: of the sections that match it, the later wins, key by key.
+    pub fn settings(&self, link: &Subject) -> Settings {
+        let sections = self.uplinks.iter().filter(|section| section.matcher.matches(link));
+        sections.fold(Settings::default(), |earlier, section| earlier.overlaid(section.settings.clone()))
+    }
+}
+
+/// One `[[uplink]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// The links that it speaks of.
+    pub matcher: Matcher,
+    /// What it says of them.
+    pub settings: Settings,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// Where a section begins, for notes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The file.
+    pub file: PathBuf,
+    /// The line, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}

@@ -1,0 +1,286 @@
+//! The one list of keys: their names, what they allow, what they mean, and the words in which they refuse.
+//!
+//! Files, NetworkManager's user data and `uplinkctl set` all read through it. It refuses to know where a value
+//! comes from.
+
+use std::fmt;
+
+use super::matcher::{LinkType, Matcher, Pattern};
+use super::settings::Settings;
+use crate::core::net::{Tier, UplinkName, Weight};
+
+/// The keys of a section beside `match`.
+pub static SETTINGS: [Key<Settings>; 5] = [
+    Key {
+        name: "name",
+        allowed: UplinkName::ALLOWED,
+        help: "what the uplink is called in tables, commands and logs",
+        kind: Kind::Text,
+        put: |settings, value| value.text().and_then(UplinkName::new).map(|name| settings.name = Some(name)),
+    },
+    Key {
+        name: "weight",
+        allowed: "a whole number from 1 to 256",
+        help: "its share of new flows among the uplinks of its tier",
+        kind: Kind::Number,
+        put: |settings, value| {
+            value.number().and_then(Weight::new).map(|weight| settings.weight = Some(weight))
+        },
+    },
+    Key {
+        name: "tier",
+        allowed: "a whole number from 1 to 255",
+        help: "its rank: new flows use the lowest tier that has a usable uplink",
+        kind: Kind::Number,
+        put: |settings, value| value.number().and_then(Tier::new).map(|tier| settings.tier = Some(tier)),
+    },
+    Key {
+        name: "metered",
+        allowed: "true or false",
+        help: "whether traffic costs money; metered uplinks stand in tier 2 unless told otherwise",
+        kind: Kind::Flag,
+        put: |settings, value| value.flag().map(|metered| settings.metered = Some(metered)),
+    },
+    Key {
+        name: "ignore",
+        allowed: "true or false",
+        help: "whether the link is left alone, as if it were no uplink",
+        kind: Kind::Flag,
+        put: |settings, value| value.flag().map(|ignore| settings.ignore = Some(ignore)),
+    },
+];
+
+/// The keys of `match`.
+pub static CRITERIA: [Key<Matcher>; 4] = [
+    Key {
+        name: "interface",
+        allowed: "an interface name, with * and ? for what may vary, or a list of them",
+        help: "the name of the interface",
+        kind: Kind::Texts,
+        put: |matcher, value| value.text().and_then(Pattern::new).map(|name| matcher.interface.push(name)),
+    },
+    Key {
+        name: "connection",
+        allowed: "the name or the UUID of a NetworkManager connection",
+        help: "the connection that is active on the link",
+        kind: Kind::Text,
+        put: |matcher, value| {
+            let connection = value.text().filter(|text| !text.is_empty());
+            connection.map(|text| matcher.connection = Some(text.to_owned()))
+        },
+    },
+    Key {
+        name: "type",
+        allowed: LinkType::ALLOWED,
+        help: "the type of the link",
+        kind: Kind::Text,
+        put: |matcher, value| {
+            let kind = value.text().and_then(|text| text.parse().ok());
+            kind.map(|kind| matcher.kind = Some(kind))
+        },
+    },
+    Key {
+        name: "mac",
+        allowed: "a hardware address like 02:00:5e:00:53:01",
+        help: "the hardware address of the link",
+        kind: Kind::Text,
+        put: |matcher, value| {
+            let mac = value.text().and_then(|text| text.parse().ok());
+            mac.map(|mac| matcher.mac = Some(mac))
+        },
+    },
+];
+
+/// A key, the values that it allows and where they go.
+#[derive(Debug)]
+pub struct Key<T> {
+    /// Its name.
+    pub name: &'static str,
+    /// What it allows, as error messages say it.
+    pub allowed: &'static str,
+    /// What it means, in one line.
+    pub help: &'static str,
+    pub(super) kind: Kind,
+    put: fn(&mut T, &Value) -> Option<()>,
+}
+
+impl<T> Key<T> {
+    /// The key of a name.
+    pub(super) fn find(keys: &'static [Key<T>], name: &str) -> Option<&'static Key<T>> {
+        keys.iter().find(|key| key.name == name)
+    }
+
+    /// The names of keys, for error messages.
+    pub(super) fn names(keys: &[Key<T>]) -> Vec<&'static str> {
+        keys.iter().map(|key| key.name).collect()
+    }
+
+    /// Puts a value where it belongs; false where it is not allowed.
+    pub(super) fn put(&self, to: &mut T, value: &Value) -> bool {
+        (self.put)(to, value).is_some()
+    }
+
+    /// Puts a value that was written without TOML's quotes, and tells how it was understood.
+    pub(super) fn put_text(&self, to: &mut T, text: &str) -> Result<Value, Refusal> {
+        let value = self.kind.read(text).filter(|value| self.put(to, value));
+        value.ok_or_else(|| Refusal::value(self.name, text, self.allowed))
+    }
+}
+
+/// How the values of a key are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A text, quoted in TOML.
+    Text,
+    /// One text or a list of them, each put for itself.
+    Texts,
+    /// A whole number.
+    Number,
+    /// True or false.
+    Flag,
+}
+
+impl Kind {
+    fn read(self, text: &str) -> Option<Value> {
+        match self {
+            Kind::Text | Kind::Texts => Some(Value::Text(text.to_owned())),
+            Kind::Number => text.parse().ok().map(Value::Number),
+            Kind::Flag => text.parse().ok().map(Value::Flag),
+        }
+    }
+}
+
+/// A value as written, before a key has judged it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// A text.
+    Text(String),
+    /// A whole number.
+    Number(i64),
+    /// True or false.
+    Flag(bool),
+}
+
+impl Value {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn number<N: TryFrom<i64>>(&self) -> Option<N> {
+        match *self {
+            Value::Number(number) => N::try_from(number).ok(),
+            _ => None,
+        }
+    }
+
+    fn flag(&self) -> Option<bool> {
+        match *self {
+            Value::Flag(flag) => Some(flag),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Text(text) => text.fmt(f),
+            Value::Number(number) => number.fmt(f),
+            Value::Flag(flag) => flag.fmt(f),
+        }
+    }
+}
+
+/// Why a key or a value was not taken, in the same words wherever it was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The key does not allow the value.
+    #[error("{key}: {value} is not allowed; {allowed}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// The value as written.
+        value: String,
+        /// What the key allows.
+        allowed: &'static str,
+    },
+    /// There is no such key.
+    #[error("{key}: no such key here; {}allowed: {allowed}", meant(*.near))]
+    Key {
+        /// The key as written.
+        key: String,
+        /// The key that was probably meant.
+        near: Option<&'static str>,
+        /// The keys that there are.
+        allowed: String,
+    },
+    /// It has no `=`.
+    #[error("{0}: not of the form KEY=VALUE")]
+    NoValue(String),
+}
+
+impl Refusal {
+    pub(super) fn value(key: &'static str, value: &str, allowed: &'static str) -> Self {
+        Refusal::Value { key, value: cited(value), allowed }
+    }
+
+    pub(super) fn key(key: &str, allowed: &[&'static str]) -> Self {
+        let lower = key.to_lowercase();
+        // One slip in three letters: `mac` is then not taken for a mistyped `match`.
+        let distance = |name: &&str| strsim::osa_distance(&lower, name);
+        let near =
+            allowed.iter().copied().min_by_key(distance).filter(|name| distance(name) <= name.len() / 3);
+        Refusal::Key { key: cited(key), near, allowed: allowed.join(", ") }
+    }
+
+    pub(super) fn no_value(text: &str) -> Self {
+        Refusal::NoValue(cited(text))
+    }
+}
+
+fn meant(near: Option<&str>) -> String {
+    near.map(|name| format!("did you mean `{name}`? ")).unwrap_or_default()
+}
+
+/// A foreign text made safe for one line of a terminal: short, and quoted where it would be misread.
+fn cited(text: &str) -> String {
+    const LONGEST: usize = 40;
+    let mut short: String = text.chars().take(LONGEST).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    let plain = !short.is_empty() && short.trim() == short && !short.contains(char::is_control);
+    if plain { short } else { format!("{short:?}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_understood_and_guesses_are_not_made() {
+        let near = |key| match Refusal::key(key, &["match", "name", "weight", "tier", "metered", "ignore"]) {
+            Refusal::Key { near, .. } => near,
+            other => panic!("{other}"),
+        };
+        assert_eq!(near("wieght"), Some("weight"));
+        assert_eq!(near("Weight"), Some("weight"));
+        assert_eq!(near("ignored"), Some("ignore"));
+        assert_eq!(near("teir"), Some("tier"));
+        for far in ["mac", "type", "metric", "", "x", &"w".repeat(1000)] {
+            assert_eq!(near(far), None, "{far}");
+        }
+    }
+
+    #[test]
+    fn foreign_text_cannot_disturb_a_terminal() {
+        assert_eq!(cited("0"), "0");
+        assert_eq!(cited(""), "\"\"");
+        assert_eq!(cited(" 2"), "\" 2\"");
+        assert_eq!(cited("a\u{1b}[31m\n"), "\"a\\u{1b}[31m\\n\"");
+        assert_eq!(cited(&"x".repeat(1000)), format!("{}…", "x".repeat(40)));
+    }
+}

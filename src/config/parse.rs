@@ -1,0 +1,230 @@
+//! From texts to a [`Config`], or to everything that is wrong with them.
+//!
+//! The document is walked by hand, because serde stops at the first problem. Refuses to know where texts come from.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::keys::{CRITERIA, Key, Kind, Refusal, SETTINGS, Value};
+use super::matcher::Matcher;
+use super::problem::{Flaw, Problem, Problems, Source};
+use super::settings::Settings;
+use super::{Config, Origin, Section};
+
+/// Reads one text as if it were the only file.
+pub fn parse(file: &Path, text: &str) -> Result<Config, Problems> {
+    resolve(&[Source::new(file, text)], Vec::new())
+}
+
+/// Reads all files together; `problems` are those that reading them had already.
+pub(super) fn resolve(sources: &[Source], mut problems: Vec<Problem>) -> Result<Config, Problems> {
+    let mut documents: Vec<Document> = sources.iter().map(Document::read).collect();
+    for (file, flaw) in shared_names(&documents) {
+        documents[file].flaws.push(flaw);
+    }
+    let mut uplinks = Vec::new();
+    for Document { source, sections, flaws } in documents {
+        problems.extend(source.problems(flaws));
+        uplinks.extend(sections.into_iter().map(|read| read.section));
+    }
+    if problems.is_empty() { Ok(Config { uplinks }) } else { Err(Problems(problems)) }
+}
+
+/// Names that two links would have.
+///
+/// Two sections with the same match speak of the same links: the later renames them, and only its name counts.
+fn shared_names(documents: &[Document]) -> Vec<(usize, Flaw)> {
+    let sections = documents.iter().enumerate().flat_map(|(file, document)| {
+        document.sections.iter().map(move |read| (file, &read.section, read.name_at.clone()))
+    });
+    let named: Vec<_> = sections
+        .filter_map(|(file, section, at)| {
+            Some((file, &section.matcher, section.settings.name.as_ref()?, at?))
+        })
+        .collect();
+    let last: HashMap<&Matcher, usize> =
+        named.iter().enumerate().map(|(index, (_, matcher, ..))| (*matcher, index)).collect();
+
+    let mut flaws = Vec::new();
+    let mut taken = HashMap::new();
+    for (index, (file, matcher, name, at)) in named.iter().enumerate() {
+        if last[matcher] != index {
+            continue;
+        }
+        match taken.entry(*name) {
+            Entry::Vacant(free) => {
+                free.insert((&documents[*file], at.start));
+            }
+            Entry::Occupied(first) => {
+                let (document, start) = first.get();
+                let place = document.source.place(*start);
+                let message =
+                    format!("name: {name} is taken at {place}; each uplink needs a name of its own");
+                flaws.push((*file, Flaw { span: at.clone(), message }));
+            }
+        }
+    }
+    flaws
+}
+
+/// What one file says.
+struct Document<'s> {
+    source: &'s Source,
+    sections: Vec<Read>,
+    flaws: Vec<Flaw>,
+}
+
+/// A section, and where its name stands if it gives one: names are compared when all files are read.
+struct Read {
+    section: Section,
+    name_at: Option<Range<usize>>,
+}
+
+impl<'s> Document<'s> {
+    fn read(source: &'s Source) -> Self {
+        let (root, errors) = DeTable::parse_recoverable(&source.text);
+        let mut document = Document { source, sections: Vec::new(), flaws: Vec::new() };
+        if errors.is_empty() {
+            document.root(root.get_ref());
+        } else {
+            document.syntax(errors);
+        }
+        document
+    }
+
+    /// What is not TOML has no meaning to judge. One error a line is told: the others follow from it.
+    fn syntax(&mut self, errors: Vec<toml::de::Error>) {
+        for error in errors {
+            let span = error.span().unwrap_or_default();
+            let bare_word = ["invalid boolean", "string values must be quoted"];
+            let message = match error.message() {
+                // For `fiber` the parser expects `false`, and for `yes` a text, which would then be refused.
+                other if !span.is_empty() && bare_word.iter().any(|start| other.starts_with(start)) => {
+                    "neither true nor false, and texts stand in quotes"
+                }
+                other => other,
+            };
+            self.flaw(span, message.to_owned());
+        }
+        self.flaws.sort_by_key(|flaw| flaw.span.start);
+        self.flaws.dedup_by_key(|flaw| self.source.line(flaw.span.start));
+    }
+
+    fn root(&mut self, root: &DeTable) {
+        for (key, value) in root {
+            match (key.get_ref().as_ref(), value.get_ref()) {
+                ("uplink", DeValue::Array(items)) => items.iter().for_each(|item| self.uplink(item)),
+                ("uplink", _) => self.no_section(value.span()),
+                _ => self.no_key(key, &["uplink"]),
+            }
+        }
+    }
+
+    fn uplink(&mut self, value: &Spanned<DeValue>) {
+        let DeValue::Table(table) = value.get_ref() else { return self.no_section(value.span()) };
+        let mut settings = Settings::default();
+        for (key, value) in table.iter().filter(|(key, _)| key.get_ref() != "match") {
+            match Key::find(&SETTINGS, key.get_ref()) {
+                Some(setting) => self.put(setting, &mut settings, value),
+                None => self.no_key(key, &[vec!["match"], Key::names(&SETTINGS)].concat()),
+            }
+        }
+        let Some(matcher) = table.get("match") else {
+            return self.flaw(value.span(), format!("match: missing; {MATCH}"));
+        };
+        if let Some(matcher) = self.matcher(matcher) {
+            let origin =
+                Origin { file: self.source.path.clone(), line: self.source.line(value.span().start) };
+            let name_at = table.get("name").map(Spanned::span);
+            self.sections.push(Read { section: Section { matcher, settings, origin }, name_at });
+        }
+    }
+
+    fn matcher(&mut self, value: &Spanned<DeValue>) -> Option<Matcher> {
+        let flaws = self.flaws.len();
+        let mut matcher = Matcher::default();
+        match value.get_ref() {
+            DeValue::Table(table) if !table.is_empty() => {
+                for (key, value) in table {
+                    match Key::find(&CRITERIA, key.get_ref()) {
+                        Some(criterion) => self.put(criterion, &mut matcher, value),
+                        None => self.no_key(key, &Key::names(&CRITERIA)),
+                    }
+                }
+            }
+            _ => self.refuse("match", value.span(), MATCH),
+        }
+        // A match of which a part was refused would mean more links than were meant.
+        (self.flaws.len() == flaws).then_some(matcher)
+    }
+
+    fn put<T>(&mut self, key: &Key<T>, to: &mut T, value: &Spanned<DeValue>) {
+        let items = match value.get_ref() {
+            DeValue::Array(items) if key.kind == Kind::Texts && !items.is_empty() => items,
+            _ => std::slice::from_ref(value),
+        };
+        for item in items {
+            if plain(item.get_ref()).is_some_and(|plain| key.put(to, &plain)) {
+                continue;
+            }
+            let refusal = Refusal::value(key.name, self.written(item.span()), key.allowed);
+            self.flaw(item.span(), format!("{refusal}{}", quotes(key.kind, item.get_ref())));
+        }
+    }
+
+    fn no_section(&mut self, span: Range<usize>) {
+        self.refuse("uplink", span, "sections that begin with [[uplink]]");
+    }
+
+    fn no_key(&mut self, key: &Spanned<DeString>, allowed: &[&'static str]) {
+        self.flaw(key.span(), Refusal::key(key.get_ref(), allowed).to_string());
+    }
+
+    fn refuse(&mut self, key: &'static str, span: Range<usize>, allowed: &'static str) {
+        let refusal = Refusal::value(key, self.written(span.clone()), allowed);
+        self.flaw(span, refusal.to_string());
+    }
+
+    fn written(&self, span: Range<usize>) -> &'s str {
+        self.source.text.get(span).unwrap_or_default()
+    }
+
+    fn flaw(&mut self, span: Range<usize>, message: String) {
+        self.flaws.push(Flaw { span, message });
+    }
+}
+
+/// What `match` allows.
+const MATCH: &str = "a table with at least one of interface, connection, type, mac";
+
+/// A value that a key can judge; none for the kinds that no key takes.
+fn plain(value: &DeValue) -> Option<Value> {
+    match value {
+        DeValue::String(text) => Some(Value::Text(text.to_string())),
+        DeValue::Integer(number) => {
+            i64::from_str_radix(number.as_str(), number.radix()).ok().map(Value::Number)
+        }
+        DeValue::Boolean(flag) => Some(Value::Flag(*flag)),
+        _ => None,
+    }
+}
+
+/// What is also said where a value may be right but for its quotes.
+fn quotes(kind: Kind, value: &DeValue) -> &'static str {
+    let text = matches!(kind, Kind::Text | Kind::Texts);
+    match value {
+        DeValue::String(_) if !text => " (without quotes)",
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) if text => {
+            " (in quotes)"
+        }
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! What can be said of an uplink, and how one saying overlays another.
+//!
+//! Refuses to know what holds where nothing is said: that is for whoever knows the uplink.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::keys::{Key, Refusal, SETTINGS, Value};
+use crate::core::net::{Tier, UplinkName, Weight};
+
+/// What one place says of an uplink; by default nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Its name.
+    pub name: Option<UplinkName>,
+    /// Its share within its tier.
+    pub weight: Option<Weight>,
+    /// Its rank.
+    pub tier: Option<Tier>,
+    /// Whether traffic over it costs money.
+    pub metered: Option<bool>,
+    /// Whether it is left alone.
+    pub ignore: Option<bool>,
+}
+
+impl Settings {
+    /// What holds when another place has its say later: the later wins, key by key.
+    pub fn overlaid(self, later: Settings) -> Settings {
+        Settings {
+            name: later.name.or(self.name),
+            weight: later.weight.or(self.weight),
+            tier: later.tier.or(self.tier),
+            metered: later.metered.or(self.metered),
+            ignore: later.ignore.or(self.ignore),
+        }
+    }
+
+    /// Reads the same keys where they are kept as plain text, such as a NetworkManager profile's user data.
+    ///
+    /// What is wrong is left out and told; the rest counts. An empty value says nothing.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> (Settings, Vec<String>) {
+        let mut settings = Settings::default();
+        let mut problems = Vec::new();
+        for (key, value) in pairs {
+            match Assignment::new(key, value) {
+                Ok(assignment) => assignment.apply(&mut settings),
+                Err(refusal) => problems.push(refusal.to_string()),
+            }
+        }
+        (settings, problems)
+    }
+}
+
+/// A well-formed `KEY=VALUE`; without a value it takes back what was said.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    key: &'static Key<Settings>,
+    value: Option<Value>,
+}
+
+impl Assignment {
+    /// Accepts a key of [`SETTINGS`] with a value that it allows, or with none.
+    pub fn new(key: &str, value: &str) -> Result<Self, Refusal> {
+        let key = Key::find(&SETTINGS, key).ok_or_else(|| Refusal::key(key, &Key::names(&SETTINGS)))?;
+        let value = match value {
+            "" => None,
+            text => Some(key.put_text(&mut Settings::default(), text)?),
+        };
+        Ok(Assignment { key, value })
+    }
+
+    /// The name of the key.
+    pub fn key(&self) -> &'static str {
+        self.key.name
+    }
+
+    /// The value; none where the key is to be removed.
+    pub fn value(&self) -> Option<&Value> {
+        self.value.as_ref()
+    }
+
+    fn apply(&self, settings: &mut Settings) {
+        if let Some(value) = &self.value {
+            self.key.put(settings, value);
+        }
+    }
+}
+
+impl FromStr for Assignment {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let (key, value) = text.split_once('=').ok_or_else(|| Refusal::no_value(text))?;
+        Assignment::new(key, value)
+    }
+}
+
+impl fmt::Display for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=", self.key())?;
+        self.value.as_ref().map_or(Ok(()), |value| value.fmt(f))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_later_wins_key_by_key() {
+        let (first, _) = Settings::from_pairs([("name", "fiber"), ("weight", "2"), ("metered", "true")]);
+        let (later, _) = Settings::from_pairs([("weight", "7"), ("ignore", "false"), ("tier", "3")]);
+        let (both, problems) = Settings::from_pairs([
+            ("name", "fiber"),
+            ("weight", "7"),
+            ("tier", "3"),
+            ("metered", "true"),
+            ("ignore", "false"),
+        ]);
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(first.overlaid(later), both);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_and_the_rest_counts() {
+        let (settings, problems) = Settings::from_pairs([
+            ("weight", "0"),
+            ("weight", "two"),
+            ("tier", "256"),
+            ("tier", "-1"),
+            ("metered", "yes"),
+            ("name", "main"),
+            ("name", ""),
+            ("wieght", "2"),
+            ("match", "eth0"),
+            ("ignore", "true"),
+        ]);
+        assert_eq!(settings, Settings { ignore: Some(true), ..Settings::default() });
+        assert_eq!(
+            problems,
+            [
+                "weight: 0 is not allowed; a whole number from 1 to 256",
+                "weight: two is not allowed; a whole number from 1 to 256",
+                "tier: 256 is not allowed; a whole number from 1 to 255",
+                "tier: -1 is not allowed; a whole number from 1 to 255",
+                "metered: yes is not allowed; true or false",
+                "name: main is not allowed; 1 to 32 of A-Z a-z 0-9 . _ - beginning with a letter, \
+                 and not main, local, default, all or none",
+                "wieght: no such key here; did you mean `weight`? allowed: name, weight, tier, metered, ignore",
+                "match: no such key here; allowed: name, weight, tier, metered, ignore",
+            ]
+        );
+    }
+
+    #[test]
+    fn assignments_are_read_and_shown() {
+        let read = |text: &str| text.parse::<Assignment>().map(|a| a.to_string()).map_err(|e| e.to_string());
+        assert_eq!(read("weight=05").as_deref(), Ok("weight=5"));
+        assert_eq!(read("weight=").as_deref(), Ok("weight="));
+        assert_eq!(read("name=fiber").as_deref(), Ok("name=fiber"));
+        assert_eq!(read("weight"), Err("weight: not of the form KEY=VALUE".to_owned()));
+        assert_eq!(read("name=a=b").map_err(|e| e.starts_with("name: a=b is not allowed; ")), Err(true));
+        assert_eq!(
+            read("=2"),
+            Err("\"\": no such key here; allowed: name, weight, tier, metered, ignore".to_owned())
+        );
+    }
+}
