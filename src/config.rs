@@ -1,9 +1,12 @@
 //! What the administrator says of which links.
 //!
 //! Decides how settings are written, which link a section speaks of, and what counts where several speak of one.
-//! Refuses to know which links exist and what becomes of the settings.
+//! Refuses to know which links exist and what becomes of the settings. Only [`load`] touches files.
 
+#[cfg(test)]
+mod folder;
 mod keys;
+mod load;
 mod matcher;
 mod parse;
 mod problem;
@@ -13,6 +16,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use keys::{CRITERIA, Key, Refusal, SETTINGS, Value};
+pub use load::load;
 pub use matcher::{LinkType, Matcher, Subject, UnknownLinkType};
 pub use parse::parse;
 pub use problem::{Problem, Problems};
