@@ -1,8 +1,9 @@
 //! What the administrator says of which links.
 //!
 //! Decides how settings are written, which link a section speaks of, and what counts where several speak of one.
-//! Refuses to know which links exist and what becomes of the settings. Only [`load`] touches files.
+//! Refuses to know which links exist and what becomes of the settings. Only [`load`] and [`edit`] touch files.
 
+mod edit;
 #[cfg(test)]
 mod folder;
 mod keys;
@@ -15,6 +16,7 @@ mod settings;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use edit::{Error, edit};
 pub use keys::{CRITERIA, Key, Refusal, SETTINGS, Value};
 pub use load::load;
 pub use matcher::{LinkType, Matcher, Subject, UnknownLinkType};

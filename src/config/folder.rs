@@ -26,6 +26,10 @@ impl Folder {
         fs::write(self.path(name), text).unwrap();
     }
 
+    pub(super) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
     /// A text without the folder's own path, which differs from run to run.
     pub(super) fn relative(&self, text: impl ToString) -> String {
         text.to_string().replace(&format!("{}/", self.0.display()), "")
