@@ -124,7 +124,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with the configuration, in the order of its files.
+/// Everything that is wrong with the configuration: what cannot be read, then each file in its order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Problems(pub(super) Vec<Problem>);
