@@ -1,0 +1,3 @@
+//! The kernel's side: reads what is, applies what was decided, and decides nothing itself.
+
+pub mod sysctl;
