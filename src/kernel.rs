@@ -1,3 +1,4 @@
 //! The kernel's side: reads what is, applies what was decided, and decides nothing itself.
 
+pub mod nft;
 pub mod sysctl;
