@@ -1,4 +1,5 @@
 //! The kernel's side: reads what is, applies what was decided, and decides nothing itself.
 
+pub mod nfnl;
 pub mod nft;
 pub mod sysctl;
