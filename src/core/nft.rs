@@ -17,6 +17,12 @@ pub const TABLE: &str = "uplinkd";
 pub struct Generation(u64);
 
 impl Generation {
+    /// A table of our name that is none of ours. It is the hash of no text at all, which no ruleset has,
+    /// so it differs from every generation that can be wanted.
+    pub const UNKNOWN: Generation = Generation(Self::FNV_OFFSET);
+
+    const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+
     /// The name of the chain that stands for it.
     pub fn chain(self) -> String {
         format!("generation_{:016x}", self.0)
@@ -31,7 +37,7 @@ impl Generation {
     /// FNV-1a (RFC draft-eastlake-fnv): stable over versions of the compiler, which std's hasher is not.
     fn of_text(text: &str) -> Self {
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        Generation(text.bytes().fold(0xcbf2_9ce4_8422_2325, step))
+        Generation(text.bytes().fold(Self::FNV_OFFSET, step))
     }
 }
 
@@ -44,7 +50,7 @@ impl fmt::Display for Generation {
 /// What our table is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ruleset {
-    /// The uplinks by interface; one an interface.
+    /// The uplinks by interface; at least one, and one an interface.
     pub uplinks: Vec<(IfName, Slot)>,
 }
 
@@ -112,5 +118,75 @@ impl Ruleset {
              \t}}\n",
         );
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ruleset(uplinks: &[(&str, u8)]) -> Ruleset {
+        let uplink = |&(name, slot): &(&str, u8)| (IfName::new(name).unwrap(), Slot::new(slot).unwrap());
+        Ruleset { uplinks: uplinks.iter().map(uplink).collect() }
+    }
+
+    #[test]
+    fn the_text_that_is_loaded() {
+        // Loaded as it stands by nft 1.0.6 and 1.1.3; tests/netfilter.rs loads it again.
+        assert_eq!(
+            ruleset(&[("wan.7", 1), ("br-isp@x:y", 63)]).text(),
+            r#"table inet uplinkd {
+}
+delete table inet uplinkd
+table inet uplinkd {
+	chain generation_b891b767a0bd3c2f {
+	}
+	chain slot_1 {
+		comment "wan.7"
+		ct mark set ct mark & 0xc0ffffff | 0x01000000
+	}
+	chain slot_63 {
+		comment "br-isp@x:y"
+		ct mark set ct mark & 0xc0ffffff | 0x3f000000
+	}
+	chain restore {
+		type filter hook prerouting priority mangle; policy accept;
+		meta mark 0 meta mark set ct mark & 0x3f000000
+	}
+	chain came_in_by {
+		type nat hook prerouting priority dstnat - 5; policy accept;
+		meta mark & 0xc0ffffff != 0 return
+		ct mark & 0x3f000000 != 0 return
+		iifname vmap { "wan.7" : goto slot_1, "br-isp@x:y" : goto slot_63 }
+	}
+	chain goes_out_by {
+		type nat hook postrouting priority srcnat - 5; policy accept;
+		meta mark & 0xc0ffffff != 0 return
+		ct mark & 0x3f000000 != 0 return
+		oifname vmap { "wan.7" : goto slot_1, "br-isp@x:y" : goto slot_63 }
+	}
+	chain masquerade_private {
+		type nat hook postrouting priority srcnat + 5; policy accept;
+		oifname != { "wan.7", "br-isp@x:y" } return
+		fib saddr . oif type local return
+		ip saddr { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 } masquerade
+		ip6 saddr fc00::/7 masquerade
+		fib saddr type local masquerade
+	}
+}
+"#
+        );
+    }
+
+    #[test]
+    fn the_marker_tells_texts_apart_and_leads_back() {
+        let (one, two) = (ruleset(&[("a", 1)]), ruleset(&[("a", 2)]));
+        assert_ne!(one.generation(), two.generation());
+        assert_eq!(Generation::of_chain(&one.generation().chain()), Some(one.generation()));
+        assert!(one.text().contains(&one.generation().chain()));
+        assert_eq!(Generation::of_text(""), Generation::UNKNOWN);
+        for other in ["restore", "generation_", "generation_0", "generation_00000000000000zz"] {
+            assert_eq!(Generation::of_chain(other), None, "{other}");
+        }
     }
 }

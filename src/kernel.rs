@@ -1,0 +1,6 @@
+//! The kernel's side: reads what is, applies what was decided, and decides nothing itself.
+
+pub mod conntrack;
+pub mod nfnl;
+pub mod nft;
+pub mod sysctl;

@@ -1,0 +1,171 @@
+//! A socket for nfnetlink requests: framing, acknowledgements and time limits.
+//!
+//! Knows no nftables and no conntrack, and hears no events: where events share a socket with
+//! requests, a full buffer loses answers.
+
+use std::io;
+use std::time::Duration;
+
+use netlink_packet_core::{
+    ErrorBuffer, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NlaBuffer,
+};
+use netlink_packet_netfilter::NetfilterMessage;
+use netlink_sys::constants::NETLINK_NETFILTER;
+use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
+use nix::errno::Errno;
+use tokio::time::timeout;
+
+/// How long an answer may take; the kernel answers within the system call, so this is for a lost one.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The most that the kernel puts into one datagram of a dump (`netlink_recvmsg`, net/netlink/af_netlink.c).
+const DATAGRAM: usize = 32 * 1024;
+
+/// How many changes go out at once: so few that a refusal of each fits into the usual receive buffer
+/// (208 KiB, of which the kernel takes about 1 KiB a message).
+const BATCH: usize = 64;
+
+// linux/netlink.h
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+
+/// A socket that asks and is answered; made for one job and dropped after it.
+pub(in crate::kernel) struct NfSocket {
+    socket: TokioSocket,
+    received: Vec<u8>,
+    sequence: u32,
+}
+
+impl NfSocket {
+    /// Opens one in the network namespace of this thread.
+    pub(in crate::kernel) fn open() -> io::Result<Self> {
+        let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+        socket.socket_mut().bind_auto()?;
+        socket.socket_mut().connect(&SocketAddr::new(0, 0))?;
+        // A refusal need not repeat what it refuses.
+        socket.socket_mut().set_cap_ack(true)?;
+        Ok(NfSocket { socket, received: Vec::with_capacity(DATAGRAM), sequence: 0 })
+    }
+
+    /// Asks for a dump; [`next_of_dump`](Self::next_of_dump) reads it.
+    pub(in crate::kernel) async fn start_dump(&mut self, what: NetfilterMessage) -> io::Result<()> {
+        self.send(vec![what], NLM_F_DUMP).await
+    }
+
+    /// Reads a part of the dump: type and body of every object in it. Returns whether there is more.
+    ///
+    /// Fails with [`io::ErrorKind::Interrupted`] where the objects changed meanwhile, so that some
+    /// may be missing.
+    pub(in crate::kernel) async fn next_of_dump(
+        &mut self,
+        mut each: impl FnMut(u16, &[u8]),
+    ) -> io::Result<bool> {
+        self.receive().await?;
+        for message in messages(&self.received) {
+            if message.flags() & NLM_F_DUMP_INTR != 0 {
+                return Err(io::Error::from(Errno::EINTR));
+            }
+            match message.message_type() {
+                // The end of a dump carries an error code as well.
+                NLMSG_ERROR | NLMSG_DONE => return refusal(message.payload()).map_or(Ok(false), Err),
+                kind => each(kind, message.payload()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends changes and waits until all are done. Returns how many the kernel made, as it may refuse
+    /// some for the one reason that is `forgiven`.
+    pub(in crate::kernel) async fn change(
+        &mut self,
+        changes: Vec<NetfilterMessage>,
+        forgiven: Errno,
+    ) -> io::Result<usize> {
+        let mut done = 0;
+        let mut changes = changes.into_iter().peekable();
+        while changes.peek().is_some() {
+            let batch: Vec<_> = changes.by_ref().take(BATCH).collect();
+            done += batch.len();
+            self.send(batch, 0).await?;
+            done -= self.refused(forgiven).await?;
+        }
+        Ok(done)
+    }
+
+    /// Reads refusals up to the answer to the last message sent; returns how many there were.
+    async fn refused(&mut self, forgiven: Errno) -> io::Result<usize> {
+        let mut refused = 0;
+        loop {
+            self.receive().await?;
+            for message in messages(&self.received).filter(|m| m.message_type() == NLMSG_ERROR) {
+                match refusal(message.payload()) {
+                    Some(error) if error.raw_os_error() == Some(forgiven as i32) => refused += 1,
+                    Some(error) => return Err(error),
+                    None => {}
+                }
+                if message.sequence_number() == self.sequence {
+                    return Ok(refused);
+                }
+            }
+        }
+    }
+
+    /// Sends messages in one datagram; only the last is acknowledged, as each acknowledgement costs.
+    async fn send(&mut self, messages: Vec<NetfilterMessage>, flags: u16) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let last = messages.len().saturating_sub(1);
+        for (n, message) in messages.into_iter().enumerate() {
+            self.sequence += 1;
+            let mut header = NetlinkHeader::default();
+            header.sequence_number = self.sequence;
+            header.flags = NLM_F_REQUEST | flags;
+            if n == last && flags & NLM_F_DUMP == 0 {
+                header.flags |= NLM_F_ACK;
+            }
+            let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+            message.finalize();
+            let start = bytes.len();
+            bytes.resize((start + message.buffer_len()).next_multiple_of(4), 0);
+            message.serialize(&mut bytes[start..]);
+        }
+        self.socket.send(&bytes).await.map(drop)
+    }
+
+    async fn receive(&mut self) -> io::Result<()> {
+        self.received.clear();
+        timeout(PATIENCE, self.socket.recv(&mut self.received)).await.map_err(io::Error::from)?
+    }
+}
+
+/// The messages of one datagram; a malformed one ends it.
+pub(in crate::kernel) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[u8]>> {
+    std::iter::from_fn(move || {
+        let message = NetlinkBuffer::new_checked(bytes).ok()?;
+        let end = (message.length() as usize).next_multiple_of(4);
+        bytes = bytes.get(end..).unwrap_or_default();
+        Some(message)
+    })
+}
+
+/// Type and value of each attribute; a malformed one ends them.
+pub(in crate::kernel) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let attribute = NlaBuffer::new_checked(bytes).ok()?;
+        let (kind, end) = (attribute.kind(), usize::from(attribute.length()));
+        let value = bytes.get(4..end)?;
+        bytes = bytes.get(end.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+/// The value of the first attribute of a type.
+pub(in crate::kernel) fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(bytes).find_map(|(k, value)| (k == kind).then_some(value))
+}
+
+/// What an error message says; none where it is an acknowledgement.
+fn refusal(body: &[u8]) -> Option<io::Error> {
+    let code = ErrorBuffer::new_checked(body).ok()?.code()?;
+    Some(io::Error::from_raw_os_error(-code.get()))
+}

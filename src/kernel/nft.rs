@@ -1,0 +1,130 @@
+//! Loads rulesets with the `nft` program: text in, a verdict out.
+//!
+//! Decides where the program is looked for and how long it may take. What the text means is
+//! [`core::nft`](crate::core::nft)'s business; whether it is loaded, [`nfnl`](super::nfnl)'s.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use std::{env, fmt, io};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStderr, Command};
+use tokio::time::timeout;
+
+use crate::core::nft::TABLE;
+
+/// A load of 63 uplinks takes some 30 ms; a machine at its limits may be a hundred times slower.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How much of what `nft` complains of is kept: its first lines name the cause.
+const COMPLAINT_BYTES: u64 = 2048;
+
+/// What was asked of `nft`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Replace our table.
+    Load,
+    /// See whether a ruleset would load.
+    Check,
+    /// Delete our table.
+    Drop,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = match self {
+            Action::Load => "load",
+            Action::Check => "check",
+            Action::Drop => "delete",
+        };
+        write!(f, "{verb} nft table inet {TABLE}")
+    }
+}
+
+/// Why `nft` did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such program.
+    #[error("cannot {0}: no program nft in PATH, /usr/sbin or /sbin: install the package nftables")]
+    Missing(Action),
+    /// It could not be run, or not be talked to.
+    #[error("cannot {action}: running nft: {source}")]
+    Run {
+        /// What it was run for.
+        action: Action,
+        /// What failed.
+        source: io::Error,
+    },
+    /// It took longer than five seconds and was killed; the kernel has either all of the text or nothing.
+    #[error("cannot {0}: nft did not end within 5 s")]
+    Timeout(Action),
+    /// It refused; nothing was changed.
+    #[error("cannot {action}: nft: {status}: {complaint}")]
+    Refused {
+        /// What it was run for.
+        action: Action,
+        /// How it ended.
+        status: ExitStatus,
+        /// The first lines of what it printed.
+        complaint: String,
+    },
+}
+
+/// Loads a text, all of it or nothing.
+pub async fn load(text: &str) -> Result<(), Error> {
+    run(Action::Load, text).await
+}
+
+/// Sees whether a text would load, and changes nothing.
+pub async fn check(text: &str) -> Result<(), Error> {
+    run(Action::Check, text).await
+}
+
+/// Deletes our table; fine where there is none.
+pub async fn drop_table() -> Result<(), Error> {
+    // `destroy table` would say the same, but nft learned it only with 1.0.7.
+    run(Action::Drop, &format!("table inet {TABLE} {{\n}}\ndelete table inet {TABLE}\n")).await
+}
+
+async fn run(action: Action, text: &str) -> Result<(), Error> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => Error::Missing(action),
+        _ => Error::Run { action, source },
+    };
+    let mut command = Command::new("nft");
+    if action == Action::Check {
+        command.arg("-c");
+    }
+    let mut child = command
+        .args(["-f", "-"])
+        .env_clear()
+        .env("LC_ALL", "C")
+        // An unprivileged user's PATH often lacks the places where nft lives.
+        .env("PATH", format!("{}:/usr/sbin:/sbin", env::var("PATH").unwrap_or_default()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+    let write = async {
+        if let Some(mut stdin) = stdin {
+            // One that refuses early stops reading; why, it tells on its standard error.
+            let _ = stdin.write_all(text.as_bytes()).await;
+        }
+    };
+    let talk = async { tokio::join!(child.wait(), first_lines(stderr), write) };
+    let (status, complaint, ()) = timeout(PATIENCE, talk).await.map_err(|_| Error::Timeout(action))?;
+    let (status, complaint) = (status.map_err(failed)?, complaint.map_err(failed)?);
+    if status.success() { Ok(()) } else { Err(Error::Refused { action, status, complaint }) }
+}
+
+/// The beginning of what a program prints; the rest is read as well, so that it does not block.
+async fn first_lines(pipe: Option<ChildStderr>) -> io::Result<String> {
+    let Some(mut pipe) = pipe else { return Ok(String::new()) };
+    let mut kept = Vec::new();
+    (&mut pipe).take(COMPLAINT_BYTES).read_to_end(&mut kept).await?;
+    tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await?;
+    Ok(String::from_utf8_lossy(&kept).trim_end().to_owned())
+}

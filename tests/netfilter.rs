@@ -1,0 +1,270 @@
+//! Our nft table, its generation, its watch and the adoption of flows, on a real kernel.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails should")]
+
+mod namespace;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
+
+use namespace::{Neighbour, nft as foreign, sh};
+use tokio::time::timeout;
+use uplinkd::core::layout::Slot;
+use uplinkd::core::net::{IfName, Mark};
+use uplinkd::core::nft::{Generation, Ruleset};
+use uplinkd::kernel::conntrack::adopt;
+use uplinkd::kernel::nfnl::{Watch, loaded_generation};
+use uplinkd::kernel::nft;
+
+fn ruleset(uplinks: &[(&str, u8)]) -> Ruleset {
+    let uplink = |&(name, slot): &(&str, u8)| (IfName::new(name).unwrap(), Slot::new(slot).unwrap());
+    Ruleset { uplinks: uplinks.iter().map(uplink).collect() }
+}
+
+fn mark(slot: u8) -> Mark {
+    Slot::new(slot).unwrap().mark()
+}
+
+#[test]
+fn rulesets_of_every_size_load_and_load_again() {
+    namespace::run("rulesets_of_every_size_load_and_load_again", &["nft"], || async {
+        let odd =
+            ["wan.7", "veth@x", "a:b", "br-lan", "x%d!~^?=+[]", "-foo", "1", "table", "15-byte-long-nm"];
+        for count in [1, 2, 63] {
+            let plain = (odd.len()..).map(|n| format!("ppp{n}"));
+            let names: Vec<_> = odd.map(String::from).into_iter().chain(plain).take(count).collect();
+            let uplinks: Vec<_> = names.iter().map(String::as_str).zip(1..).collect();
+            let ruleset = ruleset(&uplinks);
+            nft::drop_table().await.unwrap();
+            nft::check(&ruleset.text()).await.unwrap();
+            assert_eq!(loaded_generation().await.unwrap(), None, "a check changes nothing");
+            nft::load(&ruleset.text()).await.unwrap();
+            assert_eq!(loaded_generation().await.unwrap(), Some(ruleset.generation()));
+            let listed = sh("nft list ruleset");
+            nft::load(&ruleset.text()).await.unwrap();
+            assert_eq!(sh("nft list ruleset"), listed);
+        }
+        nft::load(&ruleset(&[("a", 1)]).text()).await.unwrap();
+        assert_eq!(loaded_generation().await.unwrap(), Some(ruleset(&[("a", 1)]).generation()));
+        nft::drop_table().await.unwrap();
+        nft::drop_table().await.unwrap();
+        assert_eq!(sh("nft list ruleset"), "");
+    });
+}
+
+#[test]
+fn a_refused_ruleset_changes_nothing_and_says_why() {
+    namespace::run("a_refused_ruleset_changes_nothing_and_says_why", &["nft"], || async {
+        let good = ruleset(&[("a", 1)]);
+        nft::load(&good.text()).await.unwrap();
+        let bad = format!("delete table inet uplinkd\nfoo {}\n", "x ".repeat(1 << 20));
+        for result in [nft::load(&bad).await, nft::check(&bad).await] {
+            let error = result.unwrap_err();
+            let nft::Error::Refused { complaint, .. } = &error else { panic!("{error}") };
+            assert!(complaint.contains("syntax error") && complaint.len() <= 2048, "{error}");
+        }
+        assert_eq!(loaded_generation().await.unwrap(), Some(good.generation()));
+    });
+}
+
+#[test]
+fn a_table_that_is_not_ours_is_another_generation() {
+    namespace::run("a_table_that_is_not_ours_is_another_generation", &["nft"], || async {
+        let marker = ruleset(&[("a", 1)]).generation().chain();
+        foreign(&format!("add table ip uplinkd; add chain ip uplinkd {marker}"));
+        foreign(&format!("add table inet uplinkd2; add chain inet uplinkd2 {marker}"));
+        assert_eq!(loaded_generation().await.unwrap(), None);
+        foreign("add table inet uplinkd; add chain inet uplinkd x");
+        assert_eq!(loaded_generation().await.unwrap(), Some(Generation::UNKNOWN));
+        foreign(&format!("add chain inet uplinkd {marker}"));
+        assert_eq!(loaded_generation().await.unwrap(), Some(ruleset(&[("a", 1)]).generation()));
+        foreign("add chain inet uplinkd generation_0123456789abcdef");
+        assert_eq!(loaded_generation().await.unwrap(), Some(Generation::UNKNOWN));
+        // More than one datagram holds.
+        let chains: String =
+            (0..2000).map(|n| format!("add chain inet uplinkd2 chain_number_{n}\n")).collect();
+        nft::load(&chains).await.unwrap();
+        nft::load(&ruleset(&[("b", 2)]).text()).await.unwrap();
+        assert_eq!(loaded_generation().await.unwrap(), Some(ruleset(&[("b", 2)]).generation()));
+    });
+}
+
+#[test]
+fn the_watch_hears_of_our_table_alone() {
+    namespace::run("the_watch_hears_of_our_table_alone", &["nft"], || async {
+        const SOON: Duration = Duration::from_millis(100);
+        let mut watch = Watch::open().unwrap();
+        nft::load(&ruleset(&[("a", 1)]).text()).await.unwrap();
+        timeout(SOON, watch.next()).await.expect("a load is heard").unwrap();
+        while timeout(SOON, watch.next()).await.is_ok() {}
+        foreign("add table inet other; add set inet other s { type ipv4_addr; }; add chain inet other c");
+        foreign("add element inet other s { 192.0.2.1, 192.0.2.2 }; add rule inet other c accept");
+        foreign("delete table inet other; add table ip uplinkd; delete table ip uplinkd");
+        assert!(timeout(SOON, watch.next()).await.is_err(), "foreign changes are not");
+        sh("nft flush ruleset");
+        timeout(SOON, watch.next()).await.expect("a flush is heard").unwrap();
+    });
+}
+
+/// The mark of every flow, by the original destination port (the id of a ping, the key of a GRE flow).
+fn marks() -> BTreeMap<String, u32> {
+    let word = |line: &str, key: &str| line.split(' ').find_map(|w| w.strip_prefix(key).map(str::to_owned));
+    (sh("conntrack -L -f ipv4") + &sh("conntrack -L -f ipv6"))
+        .lines()
+        .map(|line| {
+            let port = word(line, "dport=").or_else(|| word(line, "id=")).or_else(|| word(line, "srckey="));
+            (port.unwrap(), word(line, "mark=").unwrap().parse().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn running_flows_are_adopted_by_address() {
+    namespace::run("running_flows_are_adopted_by_address", &["conntrack", "nft", "ping"], || async {
+        let tcp = "-p tcp --state ESTABLISHED -t 300 --sport 5000";
+        for flow in [
+            // Out of the LAN, masqueraded, with foreign bits in its mark.
+            "-s 10.1.0.9 -d 203.0.113.1 --src-nat 192.0.2.2 --dport 1 --mark 0x80000005",
+            // Of this machine.
+            "-s 192.0.2.2 -d 203.0.113.1 --dport 2",
+            // In to this machine; in to a port that is forwarded.
+            "-s 203.0.113.1 -d 192.0.2.2 --dport 3",
+            "-s 203.0.113.1 -d 192.0.2.2 --dst-nat 10.1.0.9 --dport 4",
+            // By another uplink; by none; with our bits already.
+            "-s 10.1.0.9 -d 203.0.113.1 --src-nat 198.51.100.2 --dport 5",
+            "-s 10.1.0.9 -d 203.0.113.1 --dport 6 --mark 5",
+            "-s 192.0.2.2 -d 203.0.113.1 --dport 7 --mark 0x07000001",
+            // To an address of ours that is only its source or destination on the far side.
+            "-s 10.1.0.9 -d 203.0.113.1 --dst-nat 192.0.2.2 --dport 8",
+            // In a zone; and the same flow outside of it, by which it could be confused.
+            "-s 192.0.2.2 -d 203.0.113.1 --dport 9 -w 7 --mark 6",
+            "-s fd00::9 -d 2001:db8:9::1 --src-nat 2001:db8:1::2 --dport 10 --mark 9",
+            "-s fd00::9 -d 2001:db8:9::1 --dport 11",
+        ] {
+            sh(&format!("conntrack -I {tcp} {flow}"));
+        }
+        sh("conntrack -I -p gre --srckey 12 --dstkey 12 -s 192.0.2.2 -d 203.0.113.2 -t 300 --mark 1");
+        // The tool cannot make this one.
+        foreign(
+            "add table ip t; add chain ip t c { type filter hook output priority 0; }; add rule ip t c ct state new",
+        );
+        sh("ping -c 1 -e 13 127.0.0.1");
+        let owners = [
+            ("192.0.2.2".parse::<IpAddr>().unwrap(), mark(1)),
+            ("198.51.100.2".parse().unwrap(), mark(63)),
+            ("2001:db8:1::2".parse().unwrap(), mark(1)),
+            ("127.0.0.1".parse().unwrap(), mark(2)),
+        ];
+        assert_eq!(adopt(&[]).await.unwrap(), 0);
+        assert_eq!(adopt(&owners).await.unwrap(), 9);
+        let marks = marks();
+        let expected = [
+            ("1", 0x8100_0005),
+            ("2", 0x0100_0000),
+            ("3", 0x0100_0000),
+            ("4", 0x0100_0000),
+            ("5", 0x3f00_0000),
+            ("6", 5),
+            ("7", 0x0700_0001),
+            ("8", 0),
+            ("9", 0x0100_0006),
+            ("10", 0x0100_0009),
+            ("11", 0),
+            ("0xc", 0x0100_0001),
+            ("13", 0x0200_0000),
+        ];
+        for (port, mark) in expected {
+            assert_eq!(marks[port], mark, "flow {port}: {:#x}", marks[port]);
+        }
+        assert_eq!(adopt(&owners).await.unwrap(), 0, "what has our bits is left alone");
+        let zone = sh("conntrack -L -w 7");
+        assert!(zone.contains("dport=9") && zone.lines().count() == 1, "{zone}");
+    });
+}
+
+#[test]
+fn flows_get_marks_and_addresses() {
+    namespace::run("flows_get_marks_and_addresses", &["nft", "ip", "conntrack"], || async {
+        let (isp, lan) = (Neighbour::new(), Neighbour::new());
+        for line in [
+            format!("ip link add wan.1 type veth peer name one netns {}", isp.tid),
+            format!("ip link add wan.2 type veth peer name two netns {}", isp.tid),
+            format!("ip link add lan type veth peer name eth netns {}", lan.tid),
+        ] {
+            sh(&line);
+        }
+        for line in [
+            "address add 192.0.2.2/24 dev wan.1",
+            "address add 192.168.77.2/24 dev wan.1",
+            "address add 2001:db8:1::2/64 dev wan.1 nodad",
+            "address add 198.51.100.2/24 dev wan.2",
+            "address add 10.1.0.1/24 dev lan",
+            "address add fd00::1/64 dev lan nodad",
+            "link set wan.1 up",
+            "link set wan.2 up",
+            "link set lan up",
+            "route add default via 192.0.2.1",
+            "route add default via 2001:db8:1::1",
+            "route add 198.18.0.0/24 dev lan",
+        ] {
+            sh(&format!("ip {line}"));
+        }
+        sh("sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        isp.sh(&[
+            "ip address add 192.0.2.1/24 dev one",
+            "ip address add 2001:db8:1::1/64 dev one nodad",
+            "ip address add 198.51.100.1/24 dev two",
+            "ip address add 203.0.113.1/32 dev lo",
+            "ip address add 2001:db8:9::1/128 dev lo nodad",
+            "ip link set one up",
+            "ip link set two up",
+            "ip route add default via 192.0.2.2",
+        ]);
+        lan.sh(&[
+            "ip address add 10.1.0.9/24 dev eth",
+            "ip address add 198.18.0.9/24 dev eth",
+            "ip address add fd00::9/64 dev eth nodad",
+            "ip link set eth up",
+            "ip route add default via 10.1.0.1",
+            "ip route add default via fd00::1",
+        ]);
+        nft::load(&ruleset(&[("wan.1", 1), ("wan.2", 3)]).text()).await.unwrap();
+        // Somebody else's bits in every flow, and a tunnel's mark on the packets to one port.
+        for hook in ["prerouting", "output"] {
+            foreign(&format!(
+                "add table inet other; add chain inet other {hook} {{ type filter hook {hook} priority -160; }}; \
+                 add rule inet other {hook} ct mark set ct mark | 0x80000005; \
+                 add rule inet other {hook} udp dport 1006 meta mark set 0xca6c"
+            ));
+        }
+        let seen = |from: Option<&Neighbour>, source: &str, to: &str| {
+            let target: std::net::SocketAddr = to.parse().unwrap();
+            let server = isp.run(move || UdpSocket::bind(target).unwrap());
+            server.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            let source = source.parse::<IpAddr>().unwrap();
+            let send = move || UdpSocket::bind((source, 0)).unwrap().send_to(b"?", target).map(drop);
+            from.map_or_else(send, |from| from.run(send)).unwrap();
+            server.recv_from(&mut [0; 8]).unwrap().1.ip().to_string()
+        };
+        // From the LAN: private and ULA sources are masqueraded, public ones routed as they are.
+        assert_eq!(seen(Some(&lan), "10.1.0.9", "203.0.113.1:1001"), "192.0.2.2");
+        assert_eq!(seen(Some(&lan), "fd00::9", "[2001:db8:9::1]:1002"), "2001:db8:1::2");
+        assert_eq!(seen(Some(&lan), "198.18.0.9", "203.0.113.1:1003"), "198.18.0.9");
+        // From here: an address of the interface stays, private or not; another interface's goes.
+        assert_eq!(seen(None, "192.168.77.2", "203.0.113.1:1004"), "192.168.77.2");
+        assert_eq!(seen(None, "198.51.100.2", "203.0.113.1:1005"), "192.0.2.2");
+        assert_eq!(seen(None, "192.0.2.2", "203.0.113.1:1006"), "192.0.2.2");
+        // In by the second.
+        let server = UdpSocket::bind("198.51.100.2:1007").unwrap();
+        isp.run(|| UdpSocket::bind("198.51.100.1:0").unwrap().send_to(b"?", "198.51.100.2:1007").map(drop))
+            .unwrap();
+        server.recv_from(&mut [0; 8]).unwrap();
+        let marks = marks();
+        for port in ["1001", "1002", "1003", "1004", "1005"] {
+            assert_eq!(marks[port], 0x8100_0005, "flow {port}: {:#x}", marks[port]);
+        }
+        assert_eq!(marks["1006"], 0x8000_0005, "a packet with a foreign mark: {:#x}", marks["1006"]);
+        assert_eq!(marks["1007"], 0x8300_0005, "{:#x}", marks["1007"]);
+    });
+}
