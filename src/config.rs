@@ -24,6 +24,9 @@ pub use parse::parse;
 pub use problem::{Problem, Problems};
 pub use settings::{Assignment, Settings};
 
+/// The main file; `conf.d` lies beside it.
+pub const MAIN_FILE: &str = "/etc/uplinkd/uplinkd.toml";
+
 /// The whole configuration; the empty one is complete.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {

@@ -1,9 +1,18 @@
 //! Pure decisions: values in, values out. No clock, no randomness, nothing that the outside can make fail.
+//!
+//! The words are those of the picture in the crate's documentation: [`observed`] is what is, [`plan`] says what
+//! should be, [`diff`] tells them apart, a [`change`] is one step.
 
+pub mod change;
+pub mod diff;
+pub mod discover;
 pub mod layout;
 pub mod net;
 pub mod nft;
 pub mod observed;
+pub mod plan;
 pub mod route;
 pub mod rule;
+pub mod slots;
 pub mod sysctl;
+pub mod uplink;

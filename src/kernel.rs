@@ -3,4 +3,5 @@
 pub mod conntrack;
 pub mod nfnl;
 pub mod nft;
+pub mod rtnl;
 pub mod sysctl;

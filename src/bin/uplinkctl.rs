@@ -1,2 +1,5 @@
-//! uplinkctl
-fn main() {}
+//! The command line.
+
+fn main() -> std::process::ExitCode {
+    uplinkd::uplinkctl()
+}

@@ -1,2 +1,5 @@
-//! uplinkd
-fn main() {}
+//! The daemon.
+
+fn main() -> std::process::ExitCode {
+    uplinkd::uplinkd()
+}

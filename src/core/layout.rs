@@ -10,6 +10,7 @@
 //! | rule base + 100 + slot | `fwmark MARK lookup TABLE` |
 //! | rule base + 200 + slot | `from ADDRESS lookup TABLE` |
 //! | rule base + 300 + slot | `oif DEVICE lookup TABLE` |
+//! | rule 32764 | `to 0.0.0.0/1 lookup main suppress_prefixlength 0`, and for `128.0.0.0/1`, ahead of 32765 |
 //! | rule 32765 | `lookup 7000` |
 //!
 //! The base is 7000, or the next lower thousand that stands ahead of every foreign rule that takes everything.
@@ -29,6 +30,9 @@ pub const BALANCED_TABLE: TableId = TableId(7000);
 
 /// The rule that leads to [`BALANCED_TABLE`], directly ahead of main's own (32766).
 pub const BALANCED_PREF: Pref = Pref(32765);
+
+/// The rules ahead of [`BALANCED_PREF`] that let the two /1 routes of a VPN in main win.
+pub const BYPASS_PREF: Pref = Pref(32764);
 
 /// An uplink's number: chooses its mark, table and rules. Persisted, so that they survive a reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -112,7 +116,7 @@ impl Base {
 
     /// Whether a preference lies in a block of ours, wherever it was placed.
     pub fn is_ours(pref: Pref) -> bool {
-        pref == BALANCED_PREF || Self::candidates().any(|base| base.contains(pref))
+        pref == BALANCED_PREF || pref == BYPASS_PREF || Self::candidates().any(|base| base.contains(pref))
     }
 
     /// Whether a preference lies in this block.

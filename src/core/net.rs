@@ -113,6 +113,11 @@ impl IfName {
         (valid && name != "." && name != "..").then(|| IfName(name.to_owned()))
     }
 
+    /// `all`, as the kernel's settings name every interface.
+    pub fn all() -> Self {
+        IfName("all".to_owned())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -336,6 +341,11 @@ impl UplinkName {
             return None;
         }
         Self::new(name).or_else(|| Self::new(&format!("u-{name}")))
+    }
+
+    /// The name of an uplink of which nothing can be said.
+    pub fn nameless() -> Self {
+        UplinkName("uplink".to_owned())
     }
 
     /// The same name with a number, for when two uplinks would have one name.

@@ -100,10 +100,8 @@ pub struct DefaultRoute {
     pub table: TableId,
     /// Its metric.
     pub metric: Metric,
-    /// Its legs: one, or several where it is multipath.
+    /// Its legs: one, several where it is multipath, none where it is `unreachable` or the like.
     pub hops: Vec<(IfIndex, Option<IpAddr>)>,
-    /// The source address that it sets.
-    pub src: Option<IpAddr>,
 }
 
 /// A neighbour with its hardware address.
@@ -176,7 +174,7 @@ pub struct Profile {
 }
 
 /// How far a manager is with an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Not in use.
     Inactive,

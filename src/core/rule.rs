@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::net::{Family, IfName, Mark, OWNER, Pref, TableId};
 
 /// One rule of ours, fully specified.
@@ -29,6 +31,8 @@ pub enum Selector {
     Mark(Mark),
     /// Those with a source address.
     From(IpAddr),
+    /// Those to a prefix.
+    To(IpNet),
     /// Those of sockets bound to a device.
     Oif(IfName),
 }
@@ -50,6 +54,7 @@ impl fmt::Display for Spec<'_> {
             Selector::All => {}
             Selector::Mark(mark) => write!(f, " fwmark {mark}")?,
             Selector::From(ip) => write!(f, " from {ip}")?,
+            Selector::To(net) => write!(f, " to {net}")?,
             Selector::Oif(name) => write!(f, " oif {name}")?,
         }
         write!(f, " lookup {}", rule.table)?;

@@ -16,6 +16,11 @@ pub enum Sysctl {
 }
 
 impl Sysctl {
+    /// `ipv4.conf.all.rp_filter`, which is read and never written.
+    pub fn rp_filter_of_all() -> Self {
+        Sysctl::RpFilter(IfName::all())
+    }
+
     /// The path below `/proc/sys`.
     ///
     /// A path and not a dotted name, because an interface name may hold a dot.

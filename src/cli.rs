@@ -1,0 +1,146 @@
+//! The command line `uplinkctl`: one file a subcommand. Everything that the daemon knows is asked of the daemon.
+
+mod check;
+mod client;
+mod flush;
+mod plan;
+mod set;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::exit;
+
+/// Shows and steers uplinkd, which keeps several internet uplinks balanced and failed over.
+#[derive(Debug, Parser)]
+#[command(name = "uplinkctl", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the uplinks (the default).
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what would change in the kernel now, as commands.
+    Plan {
+        /// Show everything that should be there, as a dry run that needs neither daemon nor privilege.
+        #[arg(long)]
+        full: bool,
+        /// As a JSON array.
+        #[arg(long)]
+        json: bool,
+        /// The main configuration file, for --full.
+        #[arg(long, default_value = crate::config::MAIN_FILE)]
+        config: PathBuf,
+    },
+    /// Check the configuration with the daemon's own loader.
+    Check {
+        /// The main file; conf.d beside it is checked too.
+        #[arg(default_value = crate::config::MAIN_FILE)]
+        file: PathBuf,
+    },
+    /// Read the configuration again.
+    Reload,
+    /// Change settings of an uplink where its link is configured.
+    Set {
+        /// The uplink's name.
+        name: String,
+        /// Settings as KEY=VALUE; an empty value takes a setting back.
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        assignments: Vec<String>,
+    },
+    /// Make the daemon look again.
+    Nudge {
+        /// Return when the routing stands, after so many seconds at the latest.
+        #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+        wait: u32,
+    },
+    /// Take everything of uplinkd's out of the kernel and put its settings back.
+    Flush,
+    /// Forget an absent uplink and its slot.
+    Forget {
+        /// The uplink's name.
+        name: String,
+    },
+    /// Print a completion script.
+    #[command(hide = true)]
+    Completions {
+        /// For this shell.
+        shell: Shell,
+    },
+}
+
+/// What a subcommand can fail with, and with which exit code.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    fn new(text: impl ToString) -> Self {
+        Failure { code: exit::FAILURE, text: text.to_string() }
+    }
+
+    fn with(code: u8, text: impl ToString) -> Self {
+        Failure { code, text: text.to_string() }
+    }
+}
+
+/// Runs `uplinkctl`.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(arguments.command.unwrap_or(Command::Status { json: false }))),
+        Err(error) => Err(Failure::new(error)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, text }) => {
+            eprintln!("uplinkctl: {}", text.trim_end());
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Status { json } => status::run(json).await,
+        Command::Plan { full, json, config } => plan::run(full, json, &config).await,
+        Command::Check { file } => check::run(&file),
+        Command::Reload => client::Client::connect().await?.call("Reload", &()).await,
+        Command::Set { name, assignments } => set::run(&name, &assignments).await,
+        Command::Nudge { wait } => {
+            let limit = client::ANSWER_LIMIT + Duration::from_secs(wait.into());
+            client::Client::connect().await?.within(limit).call("Nudge", &wait).await
+        }
+        Command::Flush => flush::run().await,
+        Command::Forget { name } => client::Client::connect().await?.call("Forget", &name).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "uplinkctl", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+/// Prints to standard output. A reader that has gone (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::{ErrorKind, Write};
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,85 @@
+//! The way to the daemon.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zbus::fdo::DBusProxy;
+use zbus::zvariant::{DynamicType, Type};
+use zbus::{Connection, Message};
+
+use super::Failure;
+use crate::exit;
+use crate::service::{BUS_NAME, PATH};
+
+/// How long the daemon may take to answer a question.
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// A connection to the daemon.
+pub(super) struct Client {
+    bus: Connection,
+    limit: Duration,
+}
+
+impl Client {
+    /// Finds the daemon; where it does not run, says so.
+    pub(super) async fn connect() -> Result<Self, Failure> {
+        let gone = |why: &str| {
+            let mend = "start it with: systemctl start uplinkd";
+            Failure::with(exit::UNAVAILABLE, format!("uplinkd is not running ({why}); {mend}"))
+        };
+        let bus = crate::sources::bus::connect().await;
+        let bus = bus.map_err(|error| gone(&crate::world::chain(&error)))?;
+        let dbus = DBusProxy::new(&bus).await.map_err(|error| gone(&error.to_string()))?;
+        let name = BUS_NAME.try_into().map_err(Failure::new)?;
+        match dbus.name_has_owner(name).await {
+            Ok(true) => Ok(Client { bus, limit: ANSWER_LIMIT }),
+            Ok(false) => Err(gone("nobody owns its name on the system bus")),
+            Err(error) => Err(gone(&error.to_string())),
+        }
+    }
+
+    /// The same with another limit for answers.
+    pub(super) fn within(self, limit: Duration) -> Self {
+        Client { limit, ..self }
+    }
+
+    /// The connection itself.
+    pub(super) fn bus(&self) -> &Connection {
+        &self.bus
+    }
+
+    /// Calls a method that returns nothing.
+    pub(super) async fn call<B: Serialize + DynamicType>(
+        &self,
+        method: &str,
+        body: &B,
+    ) -> Result<(), Failure> {
+        self.send(method, body).await.map(drop)
+    }
+
+    /// Calls a method that returns something.
+    pub(super) async fn ask<R: DeserializeOwned + Type>(&self, method: &str) -> Result<R, Failure> {
+        self.send(method, &()).await?.body().deserialize().map_err(Failure::new)
+    }
+
+    async fn send<B: Serialize + DynamicType>(&self, method: &str, body: &B) -> Result<Message, Failure> {
+        let call = self.bus.call_method(Some(BUS_NAME), PATH, Some(BUS_NAME), method, body);
+        match tokio::time::timeout(self.limit, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(failure(error)),
+            Err(_) => Err(Failure::new(format!("uplinkd did not answer {method} within {:?}", self.limit))),
+        }
+    }
+}
+
+/// What the daemon said, without the name of the D-Bus error in front.
+fn failure(error: zbus::Error) -> Failure {
+    let zbus::Error::MethodError(name, text, _) = &error else { return Failure::new(error) };
+    let code = match name.as_str() {
+        "org.freedesktop.DBus.Error.AccessDenied" => exit::PERMISSION,
+        "org.freedesktop.DBus.Error.ServiceUnknown" => exit::UNAVAILABLE,
+        _ => exit::FAILURE,
+    };
+    Failure::with(code, text.as_deref().unwrap_or(name.as_str()))
+}

@@ -1,0 +1,86 @@
+//! `uplinkctl set`: writes where the link is configured, so that the setting goes where the profile goes.
+
+use std::path::Path;
+
+use super::client::Client;
+use super::{Failure, print};
+use crate::config::{self, Assignment, Refusal};
+use crate::core::net::{IfName, UplinkName};
+use crate::exit;
+use crate::sources::nm;
+use crate::status::{Status, UplinkStatus};
+use crate::world::chain;
+
+pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failure> {
+    let assignments = assignments.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let client = Client::connect().await?;
+    let uplink = find(&client, name).await?;
+    let place = match &uplink.profile {
+        Some(profile) => {
+            let pairs: Vec<_> = assignments
+                .iter()
+                .map(|a| (a.key().to_owned(), a.value().map(ToString::to_string)))
+                .collect();
+            let written = nm::set_user_data(client.bus(), &profile.uuid, &pairs).await;
+            written.map_err(|error| Failure::new(chain(&error)))?;
+            format!("NetworkManager's profile {:?}", profile.id)
+        }
+        None => {
+            let interface = IfName::new(&uplink.interface)
+                .ok_or_else(|| Failure::new("its interface has no usable name"))?;
+            let name = UplinkName::try_from(uplink.name.clone()).map_err(Failure::new)?;
+            let path = config::edit(Path::new(config::MAIN_FILE), &name, &interface, &assignments)
+                .map_err(|error| Failure::new(chain(&error)))?;
+            client.call("Reload", &()).await?;
+            path.display().to_string()
+        }
+    };
+    client.call("Nudge", &WAIT_SECONDS).await?;
+    print(&format!("written to {place}\n"))?;
+    overruled(&client, &uplink, &assignments).await
+}
+
+/// How long the routing may take to stand.
+const WAIT_SECONDS: u32 = 5;
+
+fn parse(text: &str) -> Result<Assignment, Failure> {
+    text.parse().map_err(|refusal: Refusal| Failure::with(exit::USAGE, refusal))
+}
+
+async fn find(client: &Client, name: &str) -> Result<UplinkStatus, Failure> {
+    let status = ask(client).await?;
+    let names: Vec<_> = status.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
+    let found = status.uplinks.into_iter().find(|uplink| uplink.name == name || uplink.interface == name);
+    found
+        .ok_or_else(|| Failure::new(format!("no uplink is called {name:?}; there are: {}", names.join(", "))))
+}
+
+async fn ask(client: &Client) -> Result<Status, Failure> {
+    let answer: String = client.ask("Status").await?;
+    serde_json::from_str(&answer).map_err(Failure::new)
+}
+
+/// Says so when a file overrules what was written.
+async fn overruled(
+    client: &Client,
+    before: &UplinkStatus,
+    assignments: &[Assignment],
+) -> Result<(), Failure> {
+    let status = ask(client).await?;
+    let Some(now) = status.uplinks.iter().find(|uplink| uplink.slot == before.slot) else { return Ok(()) };
+    for assignment in assignments {
+        let Some(wanted) = assignment.value().map(ToString::to_string) else { continue };
+        let is = match assignment.key() {
+            "name" => now.name.clone(),
+            "weight" => now.weight.to_string(),
+            "tier" => now.tier.to_string(),
+            "metered" => now.metered.to_string(),
+            _ => continue,
+        };
+        if is != wanted {
+            let key = assignment.key();
+            print(&format!("but {key} stays {is}: a file under /etc/uplinkd says so, and files win\n"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! One step from what is to what should be, and the command that does the same.
+//!
+//! That one text is the log line, the output of `uplinkctl plan`, the golden file and the context of an error.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::net::Mark;
+use super::nft::{Ruleset, TABLE};
+use super::route::Route;
+use super::rule::Rule;
+use super::sysctl::Sysctl;
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Write a setting.
+    SetSysctl(Sysctl, String),
+    /// Load our nft table in place of whatever carries its name.
+    LoadRuleset(Ruleset),
+    /// Give running flows that no mark has claimed the mark of the uplink whose address they use.
+    AdoptFlows(IpAddr, Mark),
+    /// Add a route, or replace the one with its key.
+    PutRoute(Route),
+    /// Add a rule; the kernel has no replace for rules.
+    AddRule(Rule),
+    /// Delete one copy of a rule.
+    DelRule(Rule),
+    /// Delete a route.
+    DelRoute(Route),
+    /// Delete our nft table.
+    DropRuleset,
+}
+
+impl fmt::Display for Change {
+    /// One line; `{:#}` writes out the whole nft table as well, for a shell.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ip =
+            |f: &mut fmt::Formatter<'_>, family: super::net::Family| write!(f, "ip {} ", family.ip_flag());
+        match self {
+            Change::SetSysctl(sysctl, value) => write!(f, "sysctl -w {sysctl}={value}"),
+            Change::LoadRuleset(ruleset) if f.alternate() => {
+                write!(f, "nft -f - <<'END'\n{}END", ruleset.text())
+            }
+            Change::LoadRuleset(ruleset) => {
+                write!(f, "nft -f - # table inet {TABLE}, generation {}:", ruleset.generation())?;
+                for (name, slot) in &ruleset.uplinks {
+                    write!(f, " {name}={}", slot.mark())?;
+                }
+                Ok(())
+            }
+            Change::AdoptFlows(ip, mark) => {
+                write!(f, "conntrack -U --mark 0 --reply-dst {ip} # or --orig-dst {ip}: set mark {mark}")
+            }
+            Change::PutRoute(route) => {
+                ip(f, route.family())?;
+                write!(f, "route replace {}", route.spec())
+            }
+            Change::AddRule(rule) => {
+                ip(f, rule.family)?;
+                write!(f, "rule add {}", rule.spec())
+            }
+            Change::DelRule(rule) => {
+                ip(f, rule.family)?;
+                write!(f, "rule del {}", rule.spec())
+            }
+            Change::DelRoute(route) => {
+                ip(f, route.family())?;
+                write!(f, "route del {}", route.spec())
+            }
+            Change::DropRuleset => write!(f, "nft delete table inet {TABLE}"),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! From what is to what should be: the only place that knows the order of changes.
+//!
+//! Nothing may point at something that is not there yet, and what carries traffic is replaced before the old is
+//! taken away: sysctls, nftables, flows, put routes, add rules, delete rules, delete routes. Only objects under our
+//! ownership are ever seen here, so foreign ones cannot be deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::change::Change;
+use super::net::Mark;
+use super::nft::Ruleset;
+use super::observed::Kernel;
+use super::route::Route;
+use super::rule::Rule;
+use super::sysctl::Sysctl;
+
+/// What should be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Desired {
+    /// Our rules.
+    pub rules: BTreeSet<Rule>,
+    /// Our routes; no two with one key.
+    pub routes: BTreeSet<Route>,
+    /// Our nft table; none where the machine does not forward.
+    pub ruleset: Option<Ruleset>,
+    /// Addresses whose running flows belong to a mark; adopted when the table is loaded.
+    pub flows: Vec<(IpAddr, Mark)>,
+    /// Settings.
+    pub sysctls: BTreeMap<Sysctl, String>,
+}
+
+/// The steps from `kernel` to `desired`, in their order; none when they agree.
+pub fn diff(desired: &Desired, kernel: &Kernel) -> Vec<Change> {
+    let mut changes = Vec::new();
+    changes.extend(sysctls(desired, kernel));
+    if let Some(ruleset) = &desired.ruleset {
+        if kernel.ruleset != Some(ruleset.generation()) {
+            changes.push(Change::LoadRuleset(ruleset.clone()));
+            changes.extend(desired.flows.iter().map(|&(ip, mark)| Change::AdoptFlows(ip, mark)));
+        }
+    }
+    changes
+        .extend(desired.routes.iter().filter(|r| !kernel.routes.contains(r)).cloned().map(Change::PutRoute));
+    changes.extend(desired.rules.iter().filter(|r| !kernel.rules.contains(r)).cloned().map(Change::AddRule));
+    changes.extend(surplus_rules(desired, kernel).cloned().map(Change::DelRule));
+    let kept: BTreeSet<_> = desired.routes.iter().map(|r| &r.key).collect();
+    changes.extend(kernel.routes.iter().filter(|r| !kept.contains(&r.key)).cloned().map(Change::DelRoute));
+    if desired.ruleset.is_none() && kernel.ruleset.is_some() {
+        changes.push(Change::DropRuleset);
+    }
+    changes
+}
+
+/// What is to be written, and what is to be put back because it is not wanted any more.
+///
+/// A setting that could not be read does not exist on this kernel, or its interface has gone.
+fn sysctls<'a>(desired: &'a Desired, kernel: &'a Kernel) -> impl Iterator<Item = Change> + 'a {
+    let back = kernel.originals.iter().filter(|(key, _)| !desired.sysctls.contains_key(key));
+    desired
+        .sysctls
+        .iter()
+        .chain(back)
+        .filter(|(key, value)| kernel.sysctls.get(key).is_some_and(|now| now != *value))
+        .map(|(key, value)| Change::SetSysctl(key.clone(), value.clone()))
+}
+
+/// Rules that are not wanted, and second copies of those that are: the kernel can hold one rule twice.
+fn surplus_rules<'a>(desired: &'a Desired, kernel: &'a Kernel) -> impl Iterator<Item = &'a Rule> {
+    let mut seen = BTreeSet::new();
+    kernel.rules.iter().filter(move |rule| !desired.rules.contains(rule) || !seen.insert(*rule))
+}

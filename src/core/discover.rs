@@ -1,0 +1,343 @@
+//! Which interfaces are uplinks, and by what gateway each leads out.
+//!
+//! An uplink has a default route of somebody's, or a gateway that its manager reports, or a router that its DHCP
+//! lease offers though the profile installs no default. VPNs, containers, bridge ports and shared links are not
+//! uplinks unless the configuration says so. What an uplink is *for* (active, standing by) is decided in
+//! [`super::plan`].
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::net::{Device, Family, PerFamily, TableId, Tier, UplinkName};
+use super::observed::{Address, Link, LinkFacts, Observed, Stage};
+use super::slots::{Identity, Slots};
+use super::uplink::{Gateway, Leg, State, Uplink};
+use crate::config::{Config, LinkType, Settings, Subject};
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// The uplinks that are present, by slot.
+    pub uplinks: Vec<Uplink>,
+    /// The memory of slots, brought up to date.
+    pub slots: Slots,
+    /// What people should know.
+    pub notes: Vec<String>,
+}
+
+/// Finds the uplinks among what was observed.
+pub fn discover(config: &Config, observed: &Observed, slots: &Slots) -> Found {
+    let mut found = Found { slots: slots.clone(), ..Found::default() };
+    let mut used = vec![false; config.uplinks.len()];
+    let mut candidates = Vec::new();
+    for link in &observed.links {
+        let facts = observed.managed.iter().find(|f| f.interface == link.name);
+        let candidate = Candidate::new(config, link, facts, &mut used, &mut found.notes);
+        candidates.extend(candidate.filter(|c| c.is_uplink(observed, slots)));
+    }
+    unused_sections(config, &used, &mut found.notes);
+    name_and_number(candidates, observed, &mut found);
+    mark_twins(&mut found);
+    found.uplinks.sort_by_key(|u| u.slot);
+    found
+}
+
+/// An interface that may be an uplink, with what the configuration and its manager say of it.
+struct Candidate<'a> {
+    link: &'a Link,
+    facts: Option<&'a LinkFacts>,
+    kind: LinkType,
+    settings: Settings,
+    /// A section of the configuration speaks of it.
+    named: bool,
+}
+
+impl<'a> Candidate<'a> {
+    fn new(
+        config: &Config,
+        link: &'a Link,
+        facts: Option<&'a LinkFacts>,
+        used: &mut [bool],
+        notes: &mut Vec<String>,
+    ) -> Option<Self> {
+        let kind = link_type(link, facts);
+        let profile = facts.and_then(|f| f.profile.as_ref());
+        let subject = Subject {
+            interface: &link.name,
+            connection_id: profile.map(|p| p.id.as_str()),
+            connection_uuid: profile.map(|p| p.uuid.as_str()),
+            kind,
+            mac: link.mac,
+        };
+        let pairs = facts.iter().flat_map(|f| &f.settings).map(|(k, v)| (k.as_str(), v.as_str()));
+        let (mut settings, problems) = Settings::from_pairs(pairs);
+        let profile_name = profile.map_or("?", |p| p.id.as_str());
+        notes.extend(
+            problems.into_iter().map(|p| format!("profile {profile_name:?}: {p}; the rest of it counts")),
+        );
+        let mut named = false;
+        for (section, used) in config.uplinks.iter().zip(used) {
+            if section.matcher.matches(&subject) {
+                (*used, named) = (true, true);
+                settings = settings.overlaid(section.settings.clone());
+            }
+        }
+        (settings.ignore != Some(true)).then_some(Candidate { link, facts, kind, settings, named })
+    }
+
+    /// Whether it has, or is known to have had, a way out that is not somebody else's business.
+    fn is_uplink(&self, observed: &Observed, slots: &Slots) -> bool {
+        if self.link.arphrd == ARPHRD_LOOPBACK || self.is_port(observed) {
+            return false;
+        }
+        let shared = self.facts.is_some_and(|f| f.shared);
+        if !self.named && (shared || self.is_private_matter()) {
+            return false;
+        }
+        let leads_out = Family::BOTH.iter().any(|&family| self.gateway(observed, family).is_some());
+        leads_out || self.named || slots.last_on(&self.link.name).is_some()
+    }
+
+    /// Enslaved to a bridge or bond: then that is the interface with the addresses. Members of a VRF keep their own.
+    fn is_port(&self, observed: &Observed) -> bool {
+        let controller = self.link.controller.and_then(|c| observed.links.iter().find(|l| l.index == c));
+        controller.is_some_and(|c| c.kind.as_deref() != Some("vrf"))
+    }
+
+    /// A VPN or an overlay: kinds of `IFLA_INFO_KIND` that carry somebody's tunnel.
+    fn is_private_matter(&self) -> bool {
+        const TUNNELS: [&str; 17] = [
+            "wireguard",
+            "tun",
+            "ipip",
+            "ip6tnl",
+            "sit",
+            "gre",
+            "gretap",
+            "ip6gre",
+            "ip6gretap",
+            "erspan",
+            "vti",
+            "vti6",
+            "xfrm",
+            "vxlan",
+            "geneve",
+            "amneziawg",
+            "ovpn",
+        ];
+        let tunnel = self.link.kind.as_deref().is_some_and(|kind| TUNNELS.contains(&kind));
+        tunnel || self.facts.is_some_and(|f| f.vpn)
+    }
+
+    /// The way out: the kernel's own default route first, since it is what is in force; then what the manager
+    /// uses; then what the network offers; then, for a link with one other end that the configuration names,
+    /// the link itself.
+    fn gateway(&self, observed: &Observed, family: Family) -> Option<Gateway> {
+        let routed = observed
+            .defaults
+            .iter()
+            .filter(|d| d.family == family)
+            .flat_map(|d| d.hops.iter().map(move |hop| ((d.table != TableId::MAIN, d.metric), hop)))
+            .filter(|(_, (dev, _))| *dev == self.link.index)
+            .min_by_key(|(rank, _)| *rank)
+            .map(|(_, (_, via))| via.map_or(Gateway::Link, Gateway::Via));
+        let told = || self.facts.and_then(|f| f.ip[family].gateway);
+        let offered = || self.facts.and_then(|f| f.ip[family].offered.first().copied());
+        let has_address =
+            observed.addresses.iter().any(|a| a.dev == self.link.index && usable_address(a, family));
+        let one_end = || (self.named && has_address && has_one_end(self.link)).then_some(Gateway::Link);
+        routed.or_else(|| told().or_else(offered).map(Gateway::Via)).or_else(one_end)
+    }
+
+    fn identity(&self, slots: &Slots) -> Identity {
+        let profile = self.facts.and_then(|f| f.profile.as_ref());
+        match (&self.settings.name, profile) {
+            (Some(name), _) => Identity::Name(name.clone()),
+            (None, Some(profile)) => Identity::Profile(profile.uuid.clone()),
+            // A manager that is silent just now does not make it another uplink.
+            (None, None) => slots
+                .last_on(&self.link.name)
+                .map_or_else(|| Identity::Interface(self.link.name.to_string()), |e| e.identity.clone()),
+        }
+    }
+
+    fn name(&self, slots: &Slots) -> UplinkName {
+        let profile = self.facts.and_then(|f| f.profile.as_ref()).and_then(|p| UplinkName::sanitised(&p.id));
+        let remembered = || slots.last_on(&self.link.name).map(|e| e.name.clone());
+        let interface = || UplinkName::sanitised(self.link.name.as_str());
+        let configured = self.settings.name.clone();
+        configured.or(profile).or_else(remembered).or_else(interface).unwrap_or_else(UplinkName::nameless)
+    }
+
+    fn leg(&self, observed: &Observed, family: Family) -> Leg {
+        let Link { index, up, carrier, .. } = *self.link;
+        let own = observed.addresses.iter().filter(|a| a.dev == index && usable_address(a, family));
+        let mut own: Vec<&Address> = own.collect();
+        own.sort_by_key(|a| a.secondary && family == Family::V4);
+        let gateway = self.gateway(observed, family);
+        let metric = observed
+            .defaults
+            .iter()
+            .filter(|d| d.family == family && d.table == TableId::MAIN && d.hops.iter().any(|h| h.0 == index))
+            .map(|d| d.metric)
+            .min();
+        let gateway_ip = gateway.and_then(Gateway::ip);
+        let neighbour = observed.neighbours.iter().find(|n| n.dev == index && Some(n.ip) == gateway_ip);
+        let mut leg = Leg {
+            gateway,
+            addresses: own.iter().filter_map(|a| IpNet::new(a.ip, a.prefix_len).ok()).collect(),
+            connected: connected(&own),
+            metric,
+            gateway_mac: neighbour.map(|n| n.mac),
+            ..Leg::default()
+        };
+        leg.state = match (leg.configured(), up && carrier) {
+            (true, true) => State::Up,
+            (true, false) => State::Down,
+            (false, _) if self.facts.is_some_and(|f| f.stage == Stage::Configuring) => State::Configuring,
+            (false, _) => State::Absent,
+        };
+        leg
+    }
+}
+
+/// linux/if_arp.h
+const ARPHRD_LOOPBACK: u16 = 772;
+const ARPHRD_PPP: u16 = 512;
+const ARPHRD_RAWIP: u16 = 519;
+const ARPHRD_NONE: u16 = 0xFFFE;
+
+fn has_one_end(link: &Link) -> bool {
+    matches!(link.arphrd, ARPHRD_PPP | ARPHRD_RAWIP | ARPHRD_NONE)
+}
+
+fn usable_address(address: &Address, family: Family) -> bool {
+    Family::of(address.ip) == family && address.global && !address.tentative
+}
+
+/// What kind of link it is, by its manager's word, else by the kernel's.
+fn link_type(link: &Link, facts: Option<&LinkFacts>) -> LinkType {
+    let told = facts.and_then(|f| f.profile.as_ref()).map(|p| p.kind.as_str());
+    match (told, link.kind.as_deref(), link.arphrd) {
+        (Some("802-11-wireless"), _, _) => LinkType::Wifi,
+        (Some("gsm" | "cdma" | "bluetooth"), _, _) | (_, Some("wwan" | "rmnet"), _) => LinkType::Wwan,
+        (Some("pppoe" | "adsl"), _, _) | (_, _, ARPHRD_PPP) => LinkType::Ppp,
+        (_, Some("bridge"), _) => LinkType::Bridge,
+        (_, Some("bond" | "team"), _) => LinkType::Bond,
+        (_, Some("vlan"), _) => LinkType::Vlan,
+        (_, Some("tun"), _) => LinkType::Tun,
+        (_, _, ARPHRD_RAWIP) => LinkType::Wwan,
+        // Without a manager the kernel still names Wi-Fi and modems by systemd's scheme (systemd.net-naming-scheme(7)).
+        (None, None, 1) if link.name.as_str().starts_with("wl") => LinkType::Wifi,
+        (_, None, _) if link.name.as_str().starts_with("ww") => LinkType::Wwan,
+        (_, None | Some("veth"), 1) => LinkType::Ethernet,
+        _ => LinkType::Other,
+    }
+}
+
+/// What is reached on the link itself, each prefix once, with the address to use for it.
+fn connected(own: &[&Address]) -> Vec<(IpNet, Option<IpAddr>)> {
+    let mut prefixes: BTreeMap<IpNet, Option<IpAddr>> = BTreeMap::new();
+    for address in own {
+        let net = IpNet::new(address.peer.unwrap_or(address.ip), address.prefix_len);
+        let Ok(net) = net.map(|net| net.trunc()) else { continue };
+        if net.prefix_len() < net.max_prefix_len() || address.peer.is_some() {
+            // IPv6 chooses its source by RFC 6724, which knows temporary and deprecated addresses.
+            let src = address.ip.is_ipv4().then_some(address.ip);
+            prefixes.entry(net).or_insert(src);
+        }
+    }
+    prefixes.into_iter().collect()
+}
+
+fn unused_sections(config: &Config, used: &[bool], notes: &mut Vec<String>) {
+    for (section, _) in config.uplinks.iter().zip(used).filter(|(_, used)| !**used) {
+        notes.push(format!("{}: this [[uplink]] matches no interface at present", section.origin));
+    }
+}
+
+/// Gives each uplink its name and slot.
+fn name_and_number(candidates: Vec<Candidate<'_>>, observed: &Observed, found: &mut Found) {
+    let known = found.slots.clone();
+    let identities: Vec<_> = candidates.iter().map(|c| c.identity(&known)).collect();
+    let mut taken: Vec<UplinkName> = Vec::new();
+    for (at, candidate) in candidates.iter().enumerate() {
+        let wish = candidate.name(&known);
+        let free = |name: &UplinkName| !taken.contains(name);
+        let numbered = (2..).map(|n| wish.numbered(n)).find(free).filter(|_| !free(&wish));
+        let name = numbered.unwrap_or_else(|| wish.clone());
+        taken.push(name.clone());
+        // Two links under one configured name, or of one profile, are still two uplinks.
+        let identity = match identities[..at].contains(&identities[at]) {
+            true => Identity::Interface(candidate.link.name.to_string()),
+            false => identities[at].clone(),
+        };
+        let interface = &candidate.link.name;
+        let Some(slot) = found.slots.assign(&identity, &name, interface, &identities) else {
+            found.notes.push(format!("{name}: 63 uplinks are present already; this one is left alone"));
+            continue;
+        };
+        let metered = candidate.settings.metered.or(candidate.facts.and_then(|f| f.metered));
+        let metered = metered.unwrap_or(candidate.kind == LinkType::Wwan);
+        let usual = if metered { Tier::METERED } else { Tier::UNMETERED };
+        found.uplinks.push(Uplink {
+            name,
+            slot,
+            dev: Device { index: candidate.link.index, name: interface.clone() },
+            profile: candidate.facts.and_then(|f| f.profile.clone()),
+            tier: candidate.settings.tier.unwrap_or(usual),
+            weight: candidate.settings.weight.unwrap_or_default(),
+            metered,
+            legs: PerFamily::from_fn(|family| candidate.leg(observed, family)),
+        });
+    }
+}
+
+/// Two interfaces into one LAN are one way out: of those with the same gateway, gateway's hardware address and
+/// prefix, only the one with the best metric carries traffic.
+///
+/// The prefix counts too, because one provider's two lines can end at routers with one hardware address (VRRP).
+fn mark_twins(found: &mut Found) {
+    for family in Family::BOTH {
+        let mut order: Vec<usize> =
+            (0..found.uplinks.len()).filter(|&i| found.uplinks[i].usable(family)).collect();
+        order.sort_by_key(|&i| {
+            let uplink = &found.uplinks[i];
+            (uplink.tier, uplink.legs[family].metric.is_none(), uplink.legs[family].metric, uplink.slot)
+        });
+        let mut ways: Vec<(WayOut, UplinkName)> = Vec::new();
+        for i in order {
+            let uplink = &mut found.uplinks[i];
+            let Some(way) = WayOut::of(&uplink.legs[family]) else { continue };
+            match ways.iter().find(|(known, _)| *known == way) {
+                Some((_, better)) => {
+                    uplink.legs[family].twin = true;
+                    found.notes.push(format!(
+                        "{}: leads to the same {family} gateway as {better}, so it stands by",
+                        uplink.name
+                    ));
+                }
+                None => ways.push((way, uplink.name.clone())),
+            }
+        }
+    }
+}
+
+/// What two interfaces into one LAN have in common.
+#[derive(PartialEq)]
+struct WayOut {
+    gateway: IpAddr,
+    mac: super::net::MacAddr,
+    prefix: Option<IpNet>,
+}
+
+impl WayOut {
+    fn of(leg: &Leg) -> Option<Self> {
+        let gateway = leg.gateway?.ip()?;
+        let prefix = leg.connected.iter().map(|(net, _)| *net).find(|net| net.contains(&gateway));
+        let prefix = prefix.or(leg.connected.first().map(|(net, _)| *net));
+        Some(WayOut { gateway, mac: leg.gateway_mac?, prefix })
+    }
+}

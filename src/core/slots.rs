@@ -1,0 +1,244 @@
+//! Which uplink has which slot: remembered by what the uplink is, not by where it is plugged in today.
+//!
+//! A slot chooses mark, table and rules, so it must survive a changed address, gateway and interface index, a
+//! restart and a reboot. Nothing here reads or writes the memory; that is the daemon's state directory.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::{BALANCED_TABLE, Slot};
+use super::net::{IfName, UplinkName};
+use super::rule::{Rule, Selector};
+
+/// What an uplink is, over all that changes about it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Identity {
+    /// The name that the configuration gives it.
+    Name(UplinkName),
+    /// A manager's profile, by UUID.
+    Profile(String),
+    /// An interface of which nothing else is known.
+    Interface(String),
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Identity::Name(name) => write!(f, "name {name}"),
+            Identity::Profile(uuid) => write!(f, "profile {uuid}"),
+            Identity::Interface(name) => write!(f, "interface {name}"),
+        }
+    }
+}
+
+/// A remembered uplink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its slot.
+    pub slot: Slot,
+    /// What it is.
+    pub identity: Identity,
+    /// What it was last called.
+    pub name: UplinkName,
+    /// Where it was last seen.
+    pub interface: String,
+    /// Counts up with each change of the memory; the lowest is the longest unseen.
+    pub seen: u64,
+}
+
+/// The memory of slots.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Slots {
+    entries: Vec<Entry>,
+}
+
+impl Slots {
+    /// Everything remembered.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Accepts a memory in which no slot and no identity stands twice.
+    pub fn checked(self) -> Result<Self, String> {
+        for (at, entry) in self.entries.iter().enumerate() {
+            let twice = |e: &&Entry| e.slot == entry.slot || e.identity == entry.identity;
+            if let Some(other) = self.entries[..at].iter().find(twice) {
+                return Err(format!("{} and {} share a slot or an identity", other.name, entry.name));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Lines for iproute2's list of table names, which every `ip` command on the machine reads.
+    pub fn table_names(&self) -> String {
+        let mut entries: Vec<_> = self.entries.iter().collect();
+        entries.sort_by_key(|e| e.slot);
+        let mut names: Vec<&UplinkName> = Vec::new();
+        let mut text = format!("# Written by uplinkd.\n{BALANCED_TABLE}\tuplinkd\n");
+        for entry in entries {
+            // iproute2 takes the last line of a name; a second one would lead to the wrong table.
+            if !names.contains(&&entry.name) && entry.name.as_str() != "uplinkd" {
+                text += &format!("{}\t{}\n", entry.slot.table(), entry.name);
+                names.push(&entry.name);
+            }
+        }
+        text
+    }
+
+    /// Learns slots back from the rules that are in the kernel, for when the memory was lost.
+    pub fn learned_from<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> Self {
+        let mut slots = Slots::default();
+        for rule in rules {
+            let (Selector::Oif(interface), Some(slot)) = (&rule.selector, Slot::of_table(rule.table)) else {
+                continue;
+            };
+            let Some(name) = UplinkName::sanitised(interface.as_str()) else { continue };
+            if slots.entries.iter().all(|e| e.slot != slot && e.interface != interface.as_str()) {
+                let interface = interface.as_str().to_owned();
+                let identity = Identity::Interface(interface.clone());
+                slots.entries.push(Entry { slot, identity, name, interface, seen: 0 });
+            }
+        }
+        slots
+    }
+
+    /// The uplink that was last seen on an interface.
+    pub fn last_on(&self, interface: &IfName) -> Option<&Entry> {
+        self.entries.iter().filter(|e| e.interface == interface.as_str()).max_by_key(|e| e.seen)
+    }
+
+    /// Whether two uplinks on two interfaces have been seen: then the machine is a multihomed one, also while
+    /// one of them is away. Several profiles of one interface (a laptop's Wi-Fi networks) count once.
+    pub fn multihomed(&self) -> bool {
+        let mut interfaces = self.entries.iter().map(|e| &e.interface);
+        interfaces.next().is_some_and(|first| interfaces.any(|other| other != first))
+    }
+
+    /// Forgets an uplink by name; tells whether there was one.
+    pub fn forget(&mut self, name: &UplinkName) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|e| &e.name != name);
+        self.entries.len() != before
+    }
+
+    /// The slot of an uplink that is present now: the remembered one, else a free one, else the one that was
+    /// unseen for longest. `present` are the identities that must not lose theirs.
+    ///
+    /// None when 63 uplinks are present already.
+    pub fn assign(
+        &mut self,
+        identity: &Identity,
+        name: &UplinkName,
+        interface: &IfName,
+        present: &[Identity],
+    ) -> Option<Slot> {
+        let tick = self.entries.iter().map(|e| e.seen).max().unwrap_or(0) + 1;
+        let at = self.position(identity, interface, present).or_else(|| self.make_room(identity, present))?;
+        let newest = self.last_on(interface).map(|e| e.slot);
+        let entry = &mut self.entries[at];
+        let settled =
+            (&entry.identity, &entry.name, entry.interface.as_str()) == (identity, name, interface.as_str());
+        if !settled || newest != Some(entry.slot) {
+            let slot = entry.slot;
+            let (identity, name) = (identity.clone(), name.clone());
+            *entry = Entry { slot, identity, name, interface: interface.as_str().to_owned(), seen: tick };
+        }
+        Some(self.entries[at].slot)
+    }
+
+    /// Where an uplink is remembered, perhaps under a less or a more telling identity.
+    ///
+    /// A manager that starts late, or a name that is configured later, must not cost the flows their slot. Only
+    /// two profiles of one interface are two uplinks.
+    fn position(&self, identity: &Identity, interface: &IfName, present: &[Identity]) -> Option<usize> {
+        let exact = self.entries.iter().position(|e| &e.identity == identity);
+        exact.or_else(|| {
+            let last = self.last_on(interface)?;
+            let two_profiles =
+                matches!((&last.identity, identity), (Identity::Profile(_), Identity::Profile(_)));
+            let taken = present.contains(&last.identity);
+            (!two_profiles && !taken).then(|| self.entries.iter().position(|e| e.slot == last.slot))?
+        })
+    }
+
+    /// Makes an entry with a free slot, or takes that of the absent uplink that was unseen for longest.
+    fn make_room(&mut self, identity: &Identity, present: &[Identity]) -> Option<usize> {
+        let free = Slot::all().find(|slot| self.entries.iter().all(|e| e.slot != *slot));
+        if let Some(slot) = free {
+            let (identity, name) = (identity.clone(), UplinkName::nameless());
+            self.entries.push(Entry { slot, identity, name, interface: String::new(), seen: 0 });
+            return Some(self.entries.len() - 1);
+        }
+        let absent = self.entries.iter().enumerate().filter(|(_, e)| !present.contains(&e.identity));
+        absent.min_by_key(|(_, e)| e.seen).map(|(at, _)| at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> UplinkName {
+        UplinkName::new(text).unwrap()
+    }
+
+    fn dev(text: &str) -> IfName {
+        IfName::new(text).unwrap()
+    }
+
+    fn profile(uuid: &str) -> Identity {
+        Identity::Profile(uuid.into())
+    }
+
+    fn interface(name: &str) -> Identity {
+        Identity::Interface(name.into())
+    }
+
+    #[test]
+    fn a_slot_is_kept_when_more_becomes_known() {
+        let mut slots = Slots::default();
+        let first = slots.assign(&interface("eth1"), &name("eth1"), &dev("eth1"), &[]);
+        let later = slots.assign(&profile("A"), &name("dsl"), &dev("eth1"), &[]);
+        let named = slots.assign(&Identity::Name(name("wan")), &name("wan"), &dev("eth1"), &[]);
+        assert_eq!((first, later), (named, named));
+        assert_eq!(slots.entries().len(), 1);
+    }
+
+    #[test]
+    fn two_profiles_of_one_interface_are_two_uplinks() {
+        let mut slots = Slots::default();
+        let home = slots.assign(&profile("A"), &name("home"), &dev("wlan0"), &[]);
+        let work = slots.assign(&profile("B"), &name("work"), &dev("wlan0"), &[]);
+        assert_ne!(home, work);
+        assert_eq!(slots.assign(&profile("A"), &name("home"), &dev("wlan0"), &[]), home);
+        assert_eq!(slots.last_on(&dev("wlan0")).map(|e| e.slot), home);
+        assert!(!slots.multihomed());
+        slots.assign(&profile("C"), &name("cable"), &dev("eth0"), &[]);
+        assert!(slots.multihomed());
+    }
+
+    #[test]
+    fn a_settled_memory_does_not_change() {
+        let mut slots = Slots::default();
+        slots.assign(&profile("A"), &name("dsl"), &dev("eth1"), &[]);
+        slots.assign(&profile("B"), &name("lte"), &dev("wwan0"), &[]);
+        let before = slots.clone();
+        slots.assign(&profile("A"), &name("dsl"), &dev("eth1"), &[]);
+        slots.assign(&profile("B"), &name("lte"), &dev("wwan0"), &[]);
+        assert_eq!(slots, before);
+    }
+
+    #[test]
+    fn the_longest_unseen_gives_way_and_the_present_never() {
+        let mut slots = Slots::default();
+        let present: Vec<_> = (0..63).map(|n| profile(&n.to_string())).collect();
+        for (n, identity) in present.iter().enumerate() {
+            assert!(slots.assign(identity, &name(&format!("u{n}")), &dev(&format!("e{n}")), &[]).is_some());
+        }
+        assert_eq!(slots.assign(&profile("x"), &name("x"), &dev("ex"), &present), None);
+        let slot = slots.assign(&profile("x"), &name("x"), &dev("ex"), &present[1..]);
+        assert_eq!(slot.map(Slot::get), Some(1));
+    }
+}

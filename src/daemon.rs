@@ -1,0 +1,328 @@
+//! The loop: whatever happens is only an occasion to look again.
+//!
+//! A round observes, plans, diffs and applies. The first nudge starts one at once; what follows within the settle
+//! time is gathered into the next. Rounds that fail, or that mend what somebody keeps breaking, are spaced out.
+//! Stopping is not teardown: everything stays in the kernel for the next start to find.
+
+mod main;
+mod pace;
+mod round;
+mod watch;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, info, warn};
+
+use crate::config::{self, Config};
+use crate::exit;
+use crate::kernel::rtnl;
+use crate::notify;
+use crate::service::{self, Command};
+use crate::sources::bus::{Bus, BusState};
+use crate::state::{self, Directories, Lock};
+use crate::status::Status;
+pub use main::main;
+use pace::Pace;
+use round::Rounds;
+
+/// How often everything is looked at without an occasion.
+const RESYNC: Duration = Duration::from_secs(60);
+
+/// What a start needs to know.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The main configuration file.
+    pub config: PathBuf,
+    /// Where the daemon's own files are.
+    pub dirs: Directories,
+}
+
+/// Why the daemon could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its files.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] rtnl::Error),
+    /// The configuration, at start.
+    #[error("{0}")]
+    Config(#[from] config::Problems),
+    /// The system's signals.
+    #[error("listen for signals")]
+    Signals(#[source] std::io::Error),
+    /// `--once` could not bring the kernel to what it should be.
+    #[error("{}", .0.join("\n"))]
+    Unfinished(Vec<String>),
+    /// Lacking CAP_NET_ADMIN.
+    #[error("not permitted: uplinkd needs the capability CAP_NET_ADMIN (run it as a service, or as root)")]
+    NotPermitted,
+}
+
+/// Runs until told to stop.
+pub async fn run(options: Options) -> Result<(), Error> {
+    may_administer()?;
+    options.dirs.create()?;
+    let _lock = Lock::take(&options.dirs)?;
+    let config = config::load(&options.config).unwrap_or_else(|problems| {
+        // A router that reboots with a broken file must still come up.
+        warn!("the configuration is not used until it is mended:\n{problems}");
+        Config::default()
+    });
+    let (nudger, nudges) = mpsc::channel(16);
+    let (orders, commands) = mpsc::channel(16);
+    let bus = Bus::start(nudger.clone());
+    tokio::spawn(watch::serve(bus.watch(), orders));
+    let gateways = watch::kernel(nudger)?;
+    let mut daemon = Daemon {
+        rounds: Rounds::new(&options.dirs, config, gateways)?,
+        options,
+        bus,
+        nudges,
+        commands,
+        pace: Pace::default(),
+        resting: false,
+        waiting: Vec::new(),
+        told: None,
+    };
+    daemon.run().await
+}
+
+/// Brings the kernel to what it should be, once: for hooks where no daemon runs.
+pub async fn once(options: Options) -> Result<(), Error> {
+    may_administer()?;
+    options.dirs.create()?;
+    let _lock = Lock::take(&options.dirs)?;
+    let config = config::load(&options.config)?;
+    let (nudger, _nudges) = mpsc::channel(16);
+    let bus = Bus::start(nudger);
+    let mut rounds = Rounds::new(&options.dirs, config, Default::default())?;
+    let mut pace = Pace::default();
+    let mut last = Vec::new();
+    // The kernel can be busy changing under us; a few rounds settle it.
+    for _ in 0..10 {
+        bus.settled().await;
+        let outcome = rounds.round(&bus.state()).await?;
+        if outcome.settled() {
+            return Ok(());
+        }
+        last = outcome.failed.clone();
+        tokio::time::sleep(pace.after(&outcome, Instant::now()).unwrap_or_default()).await;
+    }
+    Err(Error::Unfinished(last))
+}
+
+/// Takes everything of ours out of the kernel, for when no daemon runs.
+pub async fn flush(dirs: &Directories) -> Result<(), Error> {
+    may_administer()?;
+    dirs.create()?;
+    let _lock = Lock::take(dirs)?;
+    let mut rounds = Rounds::new(dirs, Config::default(), Default::default())?;
+    rounds.flush().await?.map_err(Error::Unfinished)
+}
+
+/// Everything that should be in the kernel, as commands, with the notes of the plan: a dry run that needs neither
+/// privilege nor daemon.
+pub async fn full_plan(config: Config, dirs: &Directories) -> Result<(Vec<String>, Vec<String>), Error> {
+    let (nudger, _nudges) = mpsc::channel(16);
+    let bus = Bus::start(nudger);
+    bus.settled().await;
+    let mut rounds = Rounds::new(dirs, config, Default::default())?;
+    Ok(rounds.full(&bus.state()).await?)
+}
+
+/// CAP_NET_ADMIN is bit 12 of the effective set (capabilities(7)).
+fn may_administer() -> Result<(), Error> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = set.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    // Where it cannot be read the kernel will say no in its own words.
+    if set.is_none_or(|set| set & (1 << 12) != 0) { Ok(()) } else { Err(Error::NotPermitted) }
+}
+
+impl Error {
+    /// The exit code that says it best.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::NotPermitted => exit::PERMISSION,
+            Error::Config(_) => exit::CONFIG,
+            _ => exit::FAILURE,
+        }
+    }
+}
+
+struct Daemon {
+    options: Options,
+    rounds: Rounds,
+    bus: Bus,
+    nudges: mpsc::Receiver<crate::sources::Nudge>,
+    commands: mpsc::Receiver<Command>,
+    pace: Pace,
+    /// Flushed: nothing is managed until a reload.
+    resting: bool,
+    /// Those who wait for the next round's end.
+    waiting: Vec<oneshot::Sender<()>>,
+    /// The status that was last announced.
+    told: Option<Status>,
+}
+
+impl Daemon {
+    async fn run(&mut self) -> Result<(), Error> {
+        let mut hangup = listen(SignalKind::hangup())?;
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut alive = notify::watchdog();
+        let mut due = Some(Instant::now());
+        let mut ready = false;
+        info!("uplinkd {} starts", env!("CARGO_PKG_VERSION"));
+        loop {
+            let at = due.unwrap_or_else(|| Instant::now() + RESYNC);
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {
+                    notify::reloading();
+                    // Why it failed was logged.
+                    let _ = self.reload();
+                    notify::ready();
+                    due = Some(Instant::now());
+                }
+                Some(command) = self.commands.recv() => {
+                    if self.obey(command).await {
+                        due = Some(self.pace.soonest());
+                    }
+                }
+                Some(nudge) = self.nudges.recv() => {
+                    debug!("nudge: {nudge:?}");
+                    while self.nudges.try_recv().is_ok() {}
+                    due = Some(due.unwrap_or(at).min(self.pace.soonest()));
+                }
+                _ = alive.tick() => notify::alive(),
+                () = tokio::time::sleep_until(at.into()) => {
+                    due = self.round().await;
+                    if !ready {
+                        ready = true;
+                        notify::ready();
+                    }
+                }
+            }
+        }
+        info!("uplinkd stops; routes, rules and marks stay in force");
+        Ok(())
+    }
+
+    /// One round; returns when the next is due, if one is.
+    async fn round(&mut self) -> Option<Instant> {
+        if self.resting {
+            self.release();
+            return None;
+        }
+        let outcome = match self.rounds.round(&self.bus.state()).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                warn!("{}", crate::world::chain(&error));
+                return Some(self.pace.failed(Instant::now()));
+            }
+        };
+        if outcome.settled() {
+            self.release();
+        }
+        self.announce().await;
+        let now = Instant::now();
+        let wait = self.pace.after(&outcome, now);
+        if outcome.repaired && self.pace.fight_begins() {
+            warn!("somebody keeps taking away what is ours; it is put back less and less often");
+        }
+        wait.map(|wait| now + wait)
+    }
+
+    /// Answers those who wait for a round. One who has gone needs none.
+    fn release(&mut self) {
+        for answer in self.waiting.drain(..) {
+            let _ = answer.send(());
+        }
+    }
+
+    /// Tells the world when the status is not what it was.
+    async fn announce(&mut self) {
+        let status = self.status();
+        if self.told.as_ref() != Some(&status) {
+            notify::status(&status.summary());
+            if let BusState::Connected(bus) = self.bus.state() {
+                service::announce(&bus).await;
+            }
+            self.told = Some(status);
+        }
+    }
+
+    fn status(&self) -> Status {
+        let mut status = self.rounds.status();
+        if self.resting {
+            status.notes.insert(0, "flushed: nothing is managed until `uplinkctl reload`".into());
+        }
+        status
+    }
+
+    /// Does what was asked; true when a round should follow.
+    async fn obey(&mut self, command: Command) -> bool {
+        match command {
+            Command::Status(answer) => drop(answer.send(self.status().to_json())),
+            Command::Plan(answer) => {
+                let planned = self.rounds.planned(&self.bus.state()).await;
+                let planned = planned.map_err(|error| crate::world::chain(&error));
+                drop(answer.send(planned.map(|lines| serde_json::Value::from(lines).to_string())));
+            }
+            Command::Reload(answer) => {
+                let outcome = self.reload();
+                let done = outcome.is_ok();
+                drop(answer.send(outcome));
+                return done;
+            }
+            Command::Nudge(answer) => {
+                self.waiting.push(answer);
+                return true;
+            }
+            Command::Flush(answer) => {
+                self.resting = true;
+                let outcome = match self.rounds.flush().await {
+                    Ok(outcome) => outcome.map_err(|failed| failed.join("\n")),
+                    Err(error) => Err(crate::world::chain(&error)),
+                };
+                drop(answer.send(outcome));
+                self.announce().await;
+            }
+            Command::Forget(name, answer) => {
+                let outcome = self.rounds.forget(&name);
+                let done = outcome.is_ok();
+                drop(answer.send(outcome));
+                return done;
+            }
+        }
+        false
+    }
+
+    /// Reads the configuration again. A wrong one leaves everything as it is and says why.
+    fn reload(&mut self) -> Result<(), String> {
+        match config::load(&self.options.config) {
+            Ok(config) => {
+                info!("configuration read");
+                self.rounds.configure(config);
+                self.resting = false;
+                Ok(())
+            }
+            Err(problems) => {
+                warn!("the configuration stays as it was:\n{problems}");
+                Err(problems.to_string())
+            }
+        }
+    }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Error> {
+    signal(kind).map_err(Error::Signals)
+}

@@ -1,0 +1,195 @@
+//! One round: observe, plan, diff, apply. What is kept between rounds is the memory of slots, and nothing of the
+//! kernel's.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::core::change::Change;
+use crate::core::diff::{Desired, diff};
+use crate::core::net::{Family, PerFamily, UplinkName};
+use crate::core::observed::Kernel;
+use crate::core::plan::{Plan, plan};
+use crate::core::slots::Slots;
+use crate::core::uplink::Gateway;
+use crate::kernel::rtnl;
+use crate::sources::bus::BusState;
+use crate::state::{self, Directories, Memory};
+use crate::status::Status;
+use crate::world::{Look, World, chain};
+
+/// Gateways whose neighbour entries matter; shared with the one who listens to the kernel.
+pub(super) type Gateways = Arc<Mutex<Vec<IpAddr>>>;
+
+/// What a round did.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// The changes that failed, with the reasons.
+    pub(super) failed: Vec<String>,
+    /// Put back what somebody else had taken away: what should be had not changed.
+    pub(super) repaired: bool,
+    /// Every source was heard.
+    pub(super) complete: bool,
+}
+
+impl Outcome {
+    /// Nothing is left to do.
+    pub(super) fn settled(&self) -> bool {
+        self.failed.is_empty() && self.complete
+    }
+}
+
+/// What rounds need.
+pub(super) struct Rounds {
+    world: World,
+    dirs: Directories,
+    config: Config,
+    slots: Option<Slots>,
+    last: Plan,
+    forwards: PerFamily<bool>,
+    gateways: Gateways,
+    notes: Vec<String>,
+}
+
+impl Rounds {
+    /// Opens the outside.
+    pub(super) fn new(dirs: &Directories, config: Config, gateways: Gateways) -> Result<Self, super::Error> {
+        Ok(Rounds {
+            world: World::open(&dirs.originals())?,
+            dirs: dirs.clone(),
+            config,
+            slots: None,
+            last: Plan::default(),
+            forwards: PerFamily::default(),
+            gateways,
+            notes: Vec::new(),
+        })
+    }
+
+    /// Takes another configuration, from the next round on.
+    pub(super) fn configure(&mut self, config: Config) {
+        self.config = config;
+    }
+
+    /// What the last round found and decided.
+    pub(super) fn status(&self) -> Status {
+        let mut status = Status::of(&self.last, self.forwards);
+        status.notes.extend(self.notes.iter().cloned());
+        status
+    }
+
+    /// Brings the kernel to what it should be.
+    pub(super) async fn round(&mut self, bus: &BusState) -> Result<Outcome, rtnl::Error> {
+        let Look { observed, complete } = self.world.observe(bus).await?;
+        if !complete {
+            return Ok(Outcome { failed: Vec::new(), repaired: false, complete });
+        }
+        let slots = self.remembered(&observed.kernel.rules);
+        let plan = plan(&self.config, &observed, &slots);
+        let changes = diff(&plan.desired, &observed.kernel);
+        self.remember(&plan, &slots);
+        let report = self.world.apply(&changes).await;
+        for failure in &report.failed {
+            warn!("failed: {failure}");
+        }
+        if report.done > 0 {
+            info!("{} changes applied", report.done);
+        }
+        let repaired = !changes.is_empty() && plan.desired == self.last.desired;
+        self.forwards = observed.forwards;
+        self.watch_gateways(&plan);
+        self.notes = report.failed.iter().map(|failure| format!("failed: {failure}")).collect();
+        self.last = plan;
+        Ok(Outcome { failed: report.failed, repaired, complete })
+    }
+
+    /// What a round would do now.
+    pub(super) async fn planned(&mut self, bus: &BusState) -> Result<Vec<String>, rtnl::Error> {
+        let Look { observed, .. } = self.world.observe(bus).await?;
+        let slots = self.remembered(&observed.kernel.rules);
+        let plan = plan(&self.config, &observed, &slots);
+        Ok(scripts(&diff(&plan.desired, &observed.kernel)))
+    }
+
+    /// What a round would do if nothing of ours were there yet, and the notes of the plan.
+    pub(super) async fn full(&mut self, bus: &BusState) -> Result<(Vec<String>, Vec<String>), rtnl::Error> {
+        let Look { observed, .. } = self.world.observe(bus).await?;
+        let slots = self.remembered(&observed.kernel.rules);
+        let plan = plan(&self.config, &observed, &slots);
+        // Settings are shown by what they were, not by what we made of them.
+        let mut blank = Kernel { sysctls: observed.kernel.sysctls.clone(), ..Kernel::default() };
+        blank.sysctls.extend(observed.kernel.originals.clone());
+        Ok((scripts(&diff(&plan.desired, &blank)), plan.notes))
+    }
+
+    /// Takes everything of ours out of the kernel and puts the settings back; tells what failed.
+    pub(super) async fn flush(&mut self) -> Result<Result<(), Vec<String>>, rtnl::Error> {
+        let nobody = BusState::Connecting;
+        let Look { observed, .. } = self.world.observe(&nobody).await?;
+        let report = self.world.apply(&diff(&Desired::default(), &observed.kernel)).await;
+        self.last = Plan { slots: self.last.slots.clone(), ..Plan::default() };
+        Ok(if report.failed.is_empty() { Ok(()) } else { Err(report.failed) })
+    }
+
+    /// Forgets an uplink that is not present.
+    pub(super) fn forget(&mut self, name: &UplinkName) -> Result<(), String> {
+        if self.last.uplinks.iter().any(|uplink| &uplink.name == name) {
+            return Err(format!("{name} is present; set ignore=true for it instead"));
+        }
+        let slots = self.slots.get_or_insert_default();
+        if !slots.forget(name) {
+            return Err(format!("no uplink is called {name}"));
+        }
+        state::save_slots(&self.dirs, slots).map_err(|error| chain(&error))
+    }
+
+    /// The memory of slots; from its file, or, where that is lost, from the rules in the kernel.
+    fn remembered(&mut self, rules: &[crate::core::rule::Rule]) -> Slots {
+        let read = || {
+            let lost = match state::load_slots(&self.dirs) {
+                Ok(Memory::Known(slots)) => return slots,
+                Ok(Memory::Blank) => None,
+                Ok(Memory::SetAside(path, why)) => Some(format!("{why}; set aside as {}", path.display())),
+                Err(error) => Some(chain(&error)),
+            };
+            let learned = Slots::learned_from(rules);
+            if let Some(why) = lost {
+                let count = learned.entries().len();
+                warn!(
+                    "the memory of slots was lost ({why}); {count} slots learned back from the kernel's rules"
+                );
+            }
+            learned
+        };
+        self.slots.get_or_insert_with(read).clone()
+    }
+
+    fn remember(&mut self, plan: &Plan, before: &Slots) {
+        let saved = match plan.slots == *before {
+            true => Ok(()),
+            false => state::save_slots(&self.dirs, &plan.slots),
+        };
+        let saved = saved.and_then(|()| state::save_table_names(&self.dirs, &plan.slots));
+        if let Err(error) = saved {
+            warn!("{}", chain(&error));
+        }
+        self.slots = Some(plan.slots.clone());
+    }
+
+    fn watch_gateways(&self, plan: &Plan) {
+        let legs = plan.uplinks.iter().flat_map(|uplink| Family::BOTH.map(|family| &uplink.legs[family]));
+        // One that has been met is only news when it is another's address.
+        let unmet = legs.filter(|leg| leg.gateway_mac.is_none());
+        let unmet = unmet.filter_map(|leg| leg.gateway.and_then(Gateway::ip)).collect();
+        if let Ok(mut gateways) = self.gateways.lock() {
+            *gateways = unmet;
+        }
+    }
+}
+
+/// Changes as commands for a shell.
+fn scripts(changes: &[Change]) -> Vec<String> {
+    changes.iter().map(|change| format!("{change:#}")).collect()
+}

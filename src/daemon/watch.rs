@@ -1,0 +1,59 @@
+//! The tasks beside the loop: they listen, and say nothing but "look again".
+
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use super::round::Gateways;
+use crate::kernel::nfnl;
+use crate::kernel::rtnl::{self, Events};
+use crate::service::{self, BUS_NAME, Command};
+use crate::sources::Nudge;
+use crate::sources::bus::BusState;
+use crate::world::chain;
+
+/// Starts to listen to the kernel.
+pub(super) fn kernel(nudges: mpsc::Sender<Nudge>) -> Result<Gateways, rtnl::Error> {
+    let gateways = Gateways::default();
+    let mut events = Events::open()?;
+    let (routing, watched) = (nudges.clone(), gateways.clone());
+    tokio::spawn(async move {
+        loop {
+            let gateways = watched.lock().map(|list| list.clone()).unwrap_or_default();
+            match events.next(&gateways).await {
+                // A full channel holds a nudge already.
+                Ok(reason) => drop(routing.try_send(Nudge::Kernel(reason))),
+                Err(error) => return warn!("rtnetlink: {}; only the slow resync is left", chain(&error)),
+            }
+        }
+    });
+    match nfnl::Watch::open() {
+        Ok(watch) => drop(tokio::spawn(nftables(watch, nudges))),
+        Err(error) => warn!("nftables: {}; its changes are noticed by the slow resync only", chain(&error)),
+    }
+    Ok(gateways)
+}
+
+async fn nftables(mut watch: nfnl::Watch, nudges: mpsc::Sender<Nudge>) {
+    loop {
+        match watch.next().await {
+            Ok(()) => drop(nudges.try_send(Nudge::Nftables)),
+            Err(error) => return warn!("nftables: {error}; its changes are noticed by the slow resync only"),
+        }
+    }
+}
+
+/// Offers the D-Bus service on every connection to the bus that comes about.
+pub(super) async fn serve(mut bus: watch::Receiver<BusState>, commands: mpsc::Sender<Command>) {
+    loop {
+        let state = bus.borrow_and_update().clone();
+        if let BusState::Connected(connection) = state {
+            match service::offer(&connection, commands.clone()).await {
+                Ok(()) => info!("on D-Bus as {BUS_NAME}"),
+                Err(error) => warn!("cannot offer {BUS_NAME} on D-Bus: {}", chain(&error)),
+            }
+        }
+        if bus.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Where facts come from: the network managers, asked over D-Bus.
+//!
+//! A source answers "what is?" with one fresh snapshot and calls out when it may be worth asking again. What a fact
+//! means is none of its business, and a signal's content is never used: losing a nudge costs time, not correctness.
+
+pub mod bus;
+mod call;
+pub mod nm;
+
+use std::fmt;
+
+pub use call::Error;
+
+/// What is known of a manager once it was asked.
+///
+/// The third case, a manager that is there but did not answer, is the `Err` beside it: such a round must change nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence<T> {
+    /// Nobody owns its bus name: it does not run, and whatever it once said no longer holds.
+    Absent,
+    /// It runs, and this is what it says.
+    Present(T),
+}
+
+/// Why to look again. For the log only; nothing is decided from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nudge {
+    /// The kernel's routing.
+    Kernel(&'static str),
+    /// Somebody touched our nft table.
+    Nftables,
+    /// The system bus was reached or lost.
+    Bus,
+    /// NetworkManager came, went, or changed something that matters.
+    NetworkManager,
+    /// systemd-networkd came or went.
+    Networkd,
+}
+
+impl fmt::Display for Nudge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Nudge::Kernel(what) => what,
+            Nudge::Nftables => "nftables",
+            Nudge::Bus => "system bus",
+            Nudge::NetworkManager => "NetworkManager",
+            Nudge::Networkd => "systemd-networkd",
+        })
+    }
+}

@@ -1,0 +1,147 @@
+//! The daemon's few files: the memory of slots, the names of the tables, the lock.
+//!
+//! Decides what is kept where and how it survives a crash; not what is in it.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::core::slots::Slots;
+
+/// Where the files are.
+#[derive(Debug, Clone)]
+pub struct Directories {
+    /// Survives a reboot: `/var/lib/uplinkd`, or systemd's `STATE_DIRECTORY`.
+    pub state: PathBuf,
+    /// Survives a restart: `/run/uplinkd`, or systemd's `RUNTIME_DIRECTORY`.
+    pub runtime: PathBuf,
+}
+
+impl Directories {
+    /// As systemd says (systemd.exec(5)), else the usual places.
+    pub fn from_environment() -> Self {
+        let dir =
+            |key, usual: &str| std::env::var_os(key).map_or_else(|| PathBuf::from(usual), PathBuf::from);
+        Directories {
+            state: dir("STATE_DIRECTORY", "/var/lib/uplinkd"),
+            runtime: dir("RUNTIME_DIRECTORY", "/run/uplinkd"),
+        }
+    }
+
+    /// Makes them, for when it was not systemd that started us.
+    pub fn create(&self) -> Result<(), Error> {
+        [&self.state, &self.runtime]
+            .into_iter()
+            .try_for_each(|dir| fs::create_dir_all(dir).map_err(Error::of("make", dir)))
+    }
+
+    fn slots(&self) -> PathBuf {
+        self.state.join("slots.json")
+    }
+
+    /// The remembered originals of sysctls.
+    pub fn originals(&self) -> PathBuf {
+        self.runtime.join("sysctls.json")
+    }
+}
+
+/// What can go wrong with the files.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file failed.
+    #[error("{what} {}", .path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// How it failed.
+        source: io::Error,
+    },
+    /// Another instance runs.
+    #[error("another uplinkd is running (it holds {})", .0.display())]
+    Locked(PathBuf),
+}
+
+impl Error {
+    fn of(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+        move |source| Error::Io { what, path: path.to_owned(), source }
+    }
+}
+
+/// The lock that one instance holds for as long as it lives.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held for its effect")] Flock<File>);
+
+impl Lock {
+    /// Takes it, or says who has it.
+    pub fn take(dirs: &Directories) -> Result<Self, Error> {
+        let path = dirs.runtime.join("lock");
+        // For reading suffices, and works whoever made the file.
+        let file = File::open(&path).or_else(|_| File::create(&path)).map_err(Error::of("open", &path))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Lock(lock)),
+            Err((_, nix::Error::EWOULDBLOCK)) => Err(Error::Locked(path)),
+            Err((_, error)) => Err(Error::of("lock", &path)(error.into())),
+        }
+    }
+}
+
+/// What became of the memory of slots.
+#[derive(Debug)]
+pub enum Memory {
+    /// It was read.
+    Known(Slots),
+    /// There was none.
+    Blank,
+    /// It was not readable and now lies at this place.
+    SetAside(PathBuf, String),
+}
+
+/// Reads the memory of slots.
+pub fn load_slots(dirs: &Directories) -> Result<Memory, Error> {
+    let path = dirs.slots();
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Memory::Blank),
+        Err(error) => return Err(Error::of("read", &path)(error)),
+    };
+    match serde_json::from_slice::<Slots>(&bytes).map_err(|e| e.to_string()).and_then(Slots::checked) {
+        Ok(slots) => Ok(Memory::Known(slots)),
+        Err(why) => {
+            let aside = path.with_extension("json.corrupt");
+            fs::rename(&path, &aside).map_err(Error::of("set aside", &path))?;
+            Ok(Memory::SetAside(aside, why))
+        }
+    }
+}
+
+/// Writes the memory of slots.
+pub fn save_slots(dirs: &Directories, slots: &Slots) -> Result<(), Error> {
+    let text = serde_json::to_vec_pretty(slots).map_err(|e| Error::of("write", &dirs.slots())(e.into()))?;
+    replace(&dirs.slots(), &text)
+}
+
+/// Writes the names of the tables for iproute2; `/etc/iproute2/rt_tables.d/uplinkd.conf` is a link to this file.
+pub fn save_table_names(dirs: &Directories, slots: &Slots) -> Result<(), Error> {
+    let path = dirs.runtime.join("rt_tables.conf");
+    let text = slots.table_names();
+    if fs::read(&path).is_ok_and(|now| now == text.as_bytes()) {
+        return Ok(());
+    }
+    replace(&path, text.as_bytes())
+}
+
+/// Replaces a file so that a crash leaves either the old one or the new one.
+fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let fresh = path.with_extension("new");
+    let write = || {
+        let mut file = File::create(&fresh)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)
+    };
+    write().map_err(Error::of("write", path))
+}
