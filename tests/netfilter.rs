@@ -104,6 +104,10 @@ fn the_watch_hears_of_our_table_alone() {
         assert!(timeout(SOON, watch.next()).await.is_err(), "foreign changes are not");
         sh("nft flush ruleset");
         timeout(SOON, watch.next()).await.expect("a flush is heard").unwrap();
+        while timeout(SOON, watch.next()).await.is_ok() {}
+        let chains: String = (0..20_000).map(|n| format!("add chain inet other c{n}\n")).collect();
+        nft::load(&format!("add table inet other\n{chains}")).await.unwrap();
+        timeout(SOON, watch.next()).await.expect("lost news may have been of ours").unwrap();
     });
 }
 
