@@ -1,0 +1,74 @@
+//! Who has which address. Documentation prefixes on the outside, private ones at home.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// How many addresses of each family the internet answers at.
+pub const DESTINATIONS: u8 = 48;
+
+/// The port where the internet tells who it sees, then echoes (TCP and UDP).
+pub const ECHO: u16 = 7;
+/// The port that sends a steady 3 MB/s for as long as one reads (TCP).
+pub const BULK: u16 = 19;
+/// The port that sends as fast as it can (TCP).
+pub const FLOOD: u16 = 20;
+/// A web server: 204 for /generate_204, else 200 with the address that it sees.
+pub const HTTP: u16 = 80;
+
+/// Which address of the internet the ISPs' DNS servers ask; all of them answer.
+pub const DNS: u8 = 48;
+
+/// The machine's address in the LAN.
+pub const LAN_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
+/// The `n`th IPv4 address of the internet, from 1.
+pub fn internet4(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(203, 0, 113, n)
+}
+
+/// The `n`th IPv6 address of the internet, from 1.
+pub fn internet6(n: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, u16::from(n))
+}
+
+/// Where the internet echoes over IPv4, all addresses.
+pub fn echoes4() -> Vec<SocketAddr> {
+    (1..=DESTINATIONS)
+        .map(|n| SocketAddr::from((internet4(n), ECHO)))
+        .collect()
+}
+
+/// Where the internet echoes over IPv6, all addresses.
+pub fn echoes6() -> Vec<SocketAddr> {
+    (1..=DESTINATIONS)
+        .map(|n| SocketAddr::from((internet6(n), ECHO)))
+        .collect()
+}
+
+/// The one address that ISP `isp` masquerades to, and forwards inbound connections from.
+pub fn public4(isp: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 51, 100, isp)
+}
+
+/// ISP `isp`'s own router in the transit network.
+pub fn transit6(isp: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0xff00, 0, 0, 0, 0, u16::from(isp))
+}
+
+/// The /64 that ISP `isp` announces to its customer, as an address with all host bits zero.
+pub fn prefix6(isp: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, u16::from(isp), 0, 0, 0, 0, 0)
+}
+
+/// Which ISP a flow used, by the address that the internet saw.
+pub fn isp_of(seen: IpAddr) -> Option<u8> {
+    match seen.to_canonical() {
+        IpAddr::V4(seen) => match seen.octets() {
+            [198, 51, 100, isp @ 1..=200] => Some(isp),
+            _ => None,
+        },
+        IpAddr::V6(seen) => match seen.segments() {
+            [0x2001, 0xdb8, isp @ 1..=200, ..] => u8::try_from(isp).ok(),
+            _ => None,
+        },
+    }
+}

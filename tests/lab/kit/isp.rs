@@ -1,0 +1,396 @@
+//! An ISP: modem, DHCP and DNS server, masquerade, and the ways in which it fails.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ipnet::Ipv4Net;
+
+use super::address::{DNS, HTTP, internet4, prefix6, public4, transit6};
+use super::internet::Internet;
+use super::ns::Ns;
+use super::process::Daemon;
+use super::server::{Server, Service};
+
+/// How an ISP serves its customer.
+#[derive(Debug, Clone)]
+pub struct IspSpec {
+    number: u8,
+    subnet: Ipv4Net,
+    gateway: Ipv4Addr,
+    lease: Ipv4Addr,
+    ipv6: bool,
+    dhcp: bool,
+    renew: Option<u32>,
+}
+
+impl IspSpec {
+    /// ISP `number`, from 1: on the machine's `ethNUMBER`, 192.168.NUMBER.0/24 with gateway .254 and lease .10, DHCP, IPv4 only.
+    pub fn new(number: u8) -> IspSpec {
+        let subnet = Ipv4Net::new_assert(Ipv4Addr::new(192, 168, number, 0), 24);
+        IspSpec {
+            number,
+            subnet,
+            gateway: host(subnet, 254),
+            lease: host(subnet, 10),
+            ipv6: false,
+            dhcp: true,
+            renew: None,
+        }
+    }
+
+    /// Another /24 at home, gateway .254 and lease .10. Two ISPs may use the same.
+    pub fn subnet(self, subnet: Ipv4Net) -> IspSpec {
+        IspSpec {
+            subnet,
+            gateway: host(subnet, 254),
+            lease: host(subnet, 10),
+            ..self
+        }
+    }
+
+    /// Announce a /64 of its own by router advertisements.
+    pub fn ipv6(self) -> IspSpec {
+        IspSpec { ipv6: true, ..self }
+    }
+
+    /// No DHCP server: the machine has a static profile, or none.
+    pub fn no_dhcp(self) -> IspSpec {
+        IspSpec {
+            dhcp: false,
+            ..self
+        }
+    }
+
+    /// Have leases renewed after so many seconds, so that a changed lease arrives by itself.
+    pub fn renew_after(self, seconds: u32) -> IspSpec {
+        IspSpec {
+            renew: Some(seconds),
+            ..self
+        }
+    }
+
+    pub(super) fn number(&self) -> u8 {
+        self.number
+    }
+
+    pub(super) fn has_dhcp(&self) -> bool {
+        self.dhcp
+    }
+
+    pub(super) fn has_ipv6(&self) -> bool {
+        self.ipv6
+    }
+}
+
+fn host(subnet: Ipv4Net, number: u8) -> Ipv4Addr {
+    let [a, b, c, _] = subnet.network().octets();
+    Ipv4Addr::new(a, b, c, number)
+}
+
+/// A running ISP.
+#[derive(Debug)]
+pub struct Isp {
+    /// Where it lives.
+    pub ns: Ns,
+    number: u8,
+    dir: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    spec: IspSpec,
+    dnsmasq: Option<Daemon>,
+    portal: Option<Server>,
+}
+
+impl Isp {
+    /// Connect `spec`'s ISP to the internet on one side and to the machine's namespace on the other, and start serving.
+    #[track_caller]
+    pub(super) fn start(spec: IspSpec, internet: &Internet, machine: &Ns, dir: &Path) -> Isp {
+        let number = spec.number;
+        let ns = Ns::new(&format!("isp {number}"));
+        ns.sysctl("net.ipv4.ip_forward", "1");
+        ns.sysctl("net.ipv6.conf.all.forwarding", "1");
+        internet.ns.ip(&format!(
+            "link add isp{number} type veth peer name wan netns {}\nlink set isp{number} master core up",
+            ns.path()
+        ));
+        let mut lines = format!(
+            "link add lan type veth peer name eth{number} address 02:77:00:00:00:{number:02x} netns {}\n\
+             link set lan address 02:15:00:00:00:{number:02x} up\n\
+             link set wan up\n\
+             addr add {}/24 dev wan\n\
+             addr add {}/64 dev wan nodad\n\
+             addr add {}/{} dev lan\n\
+             route add default via 198.51.100.254\n\
+             route add default via 2001:db8:ff00::fe\n",
+            machine.path(),
+            public4(number),
+            transit6(number),
+            spec.gateway,
+            spec.subnet.prefix_len(),
+        );
+        if spec.ipv6 {
+            lines += &format!("addr add {}/64 dev lan nodad\n", router6(number));
+        }
+        ns.ip(&lines);
+        let isp = Isp {
+            ns,
+            number,
+            dir: dir.to_owned(),
+            state: Mutex::new(State {
+                spec,
+                dnsmasq: None,
+                portal: None,
+            }),
+        };
+        isp.ns.nft(
+            "table inet gate {
+                counter spoofed { }
+                chain silence { type filter hook forward priority -20; }
+                chain customer { type filter hook forward priority -10; }
+            }",
+        );
+        isp.serve(&mut isp.state());
+        isp
+    }
+
+    /// The machine's device to this ISP.
+    pub fn device(&self) -> String {
+        format!("eth{}", self.number)
+    }
+
+    /// Its number, from 1.
+    pub fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// The address that its DHCP server leases to the machine now.
+    pub fn lease(&self) -> Ipv4Addr {
+        self.state().spec.lease
+    }
+
+    /// The router that it hands out now.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.state().spec.gateway
+    }
+
+    /// The subnet at home now.
+    pub fn subnet(&self) -> Ipv4Net {
+        self.state().spec.subnet
+    }
+
+    /// Its address on the internet; what arrives there is forwarded to the machine's leased address.
+    pub fn public(&self) -> Ipv4Addr {
+        public4(self.number)
+    }
+
+    /// Plug the cable in or out: the machine sees the carrier come and go.
+    #[track_caller]
+    pub fn carrier(&self, on: bool) {
+        // Taking the device down loses its global IPv6 address; dnsmasq wants it back before it announces.
+        let spec = &self.state().spec;
+        let mut lines = format!("link set lan {}\n", if on { "up" } else { "down" });
+        if on && spec.ipv6 {
+            lines += &format!("addr replace {}/64 dev lan nodad\n", router6(self.number));
+        }
+        self.ns.ip(&lines);
+    }
+
+    /// Let everything behind the modem fall silent, or speak again. The modem itself goes on answering: ARP, ping, DHCP.
+    #[track_caller]
+    pub fn silent(&self, on: bool) {
+        self.lose(if on { 100 } else { 0 });
+    }
+
+    /// Lose so many percent of the packets in each direction, at random.
+    #[track_caller]
+    pub fn lose(&self, percent: u8) {
+        let rule = match percent {
+            0 => String::new(),
+            100.. => "add rule inet gate silence drop".to_owned(),
+            some => format!("add rule inet gate silence numgen random mod 100 < {some} drop"),
+        };
+        self.ns
+            .nft(&format!("flush chain inet gate silence\n{rule}\n"));
+    }
+
+    /// Let the modem itself die with the light on: carrier stays, nothing is answered, not even ARP.
+    #[track_caller]
+    pub fn dead(&self, on: bool) {
+        self.ns
+            .nft("add table netdev dead\ndelete table netdev dead\n");
+        if on {
+            self.ns.nft(
+                "table netdev dead { chain all { type filter hook ingress device lan priority 0; drop; } }",
+            );
+        }
+    }
+
+    /// Put the customer behind a login page, or let them out again.
+    #[track_caller]
+    pub fn portal(&self, on: bool) {
+        self.ns.nft("add table ip portal\ndelete table ip portal\n");
+        self.state().portal = on.then(|| {
+            self.ns.nft(&format!(
+                "table ip portal {{
+                    chain login {{ type nat hook prerouting priority dstnat - 10;
+                        iifname lan tcp dport {HTTP} redirect; }}
+                    chain walled {{ type filter hook forward priority -30;
+                        iifname lan drop; }}
+                }}"
+            ));
+            Server::start(&self.ns, HTTP, Service::Portal)
+        });
+    }
+
+    /// Run the DHCP, RA and DNS server or stop it.
+    #[track_caller]
+    pub fn dhcp(&self, on: bool) {
+        let mut state = self.state();
+        state.dnsmasq = None;
+        if on {
+            self.serve(&mut state);
+        }
+    }
+
+    /// Move the modem to another address in its subnet: the old one is gone, new leases name the new one. The machine learns
+    /// it with its next lease: see [`super::Machine::renew`], [`IspSpec::renew_after`] and [`Isp::carrier`].
+    #[track_caller]
+    pub fn move_gateway(&self, gateway: Ipv4Addr) {
+        self.change(|spec| spec.gateway = gateway);
+    }
+
+    /// Lease another address to the machine from now on; the old one is refused.
+    #[track_caller]
+    pub fn renumber(&self, lease: Ipv4Addr) {
+        self.change(|spec| spec.lease = lease);
+    }
+
+    /// Move to another subnet at home: gateway .254, lease .10.
+    #[track_caller]
+    pub fn move_subnet(&self, subnet: Ipv4Net) {
+        self.change(|spec| *spec = spec.clone().subnet(subnet));
+    }
+
+    /// How many packets came from the machine with a source address that is not this ISP's: what real ISPs drop, as this does.
+    #[track_caller]
+    pub fn spoofed(&self) -> u64 {
+        let text = self
+            .ns
+            .cmd(&["nft", "list", "counter", "inet", "gate", "spoofed"])
+            .ok();
+        let mut words = text
+            .split_whitespace()
+            .skip_while(|word| *word != "packets");
+        words
+            .nth(1)
+            .and_then(|number| number.parse().ok())
+            .expect("nft prints the counter")
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[track_caller]
+    fn change(&self, change: impl FnOnce(&mut IspSpec)) {
+        let mut state = self.state();
+        state.dnsmasq = None;
+        let old = (state.spec.gateway, state.spec.subnet.prefix_len());
+        change(&mut state.spec);
+        let new = (state.spec.gateway, state.spec.subnet.prefix_len());
+        if old != new {
+            self.ns.ip(&format!(
+                "addr add {}/{} dev lan\naddr del {}/{} dev lan\n",
+                new.0, new.1, old.0, old.1
+            ));
+            // A second address of one subnet goes with the first unless it is promoted.
+            self.ns
+                .ip(&format!("addr replace {}/{} dev lan\n", new.0, new.1));
+        }
+        self.serve(&mut state);
+    }
+
+    /// Load the packet filter and start dnsmasq as the specification says now.
+    #[track_caller]
+    fn serve(&self, state: &mut State) {
+        let spec = &state.spec;
+        self.ns.nft(&format!(
+            "table ip isp {{ }}
+            delete table ip isp
+            table ip isp {{
+                chain inbound {{ type nat hook prerouting priority dstnat;
+                    iifname wan ip daddr {public} dnat to {lease}; }}
+                chain outbound {{ type nat hook postrouting priority srcnat;
+                    oifname wan snat to {public}; }}
+            }}
+            flush chain inet gate customer
+            add rule inet gate customer iifname lan ip saddr != {subnet} counter name spoofed drop
+            add rule inet gate customer iifname lan ip6 saddr != {{ {prefix}/64, fe80::/10 }} counter name spoofed drop
+            ",
+            prefix = prefix6(self.number),
+            public = public4(self.number),
+            lease = spec.lease,
+            subnet = spec.subnet,
+        ));
+        let file = |what: &str| self.dir.join(format!("isp{}.{what}", self.number));
+        let mut dnsmasq = Command::new("dnsmasq");
+        dnsmasq
+            .args([
+                "--keep-in-foreground",
+                "--user=root",
+                "--conf-file=/dev/null",
+            ])
+            .args([
+                "--no-resolv",
+                "--no-hosts",
+                "--cache-size=0",
+                "--no-ping",
+                "--interface=lan",
+            ])
+            .arg(format!("--pid-file={}", file("pid").display()))
+            .arg(format!("--log-facility={}", file("log").display()))
+            .arg(format!("--server={}", internet4(DNS)));
+        if spec.dhcp {
+            dnsmasq
+                .args(["--dhcp-authoritative", "--dhcp-ignore-clid", "--log-dhcp"])
+                .arg(format!("--dhcp-leasefile={}", file("leases").display()))
+                .arg(format!(
+                    "--dhcp-range={},static,{},1h",
+                    spec.subnet.network(),
+                    spec.subnet.netmask()
+                ))
+                .arg(format!(
+                    "--dhcp-host=02:77:00:00:00:{:02x},{}",
+                    self.number, spec.lease
+                ))
+                .arg(format!("--dhcp-option=option:router,{}", spec.gateway))
+                .arg(format!("--dhcp-option=option:dns-server,{}", spec.gateway));
+            if let Some(seconds) = spec.renew {
+                dnsmasq.arg(format!("--dhcp-option=option:T1,{seconds}"));
+            }
+        }
+        if spec.ipv6 {
+            dnsmasq
+                .args(["--enable-ra", "--dhcp-option=option6:dns-server,[::]"])
+                .arg("--dhcp-range=::,constructor:lan,ra-only,64,1h");
+        }
+        state.dnsmasq = Some(self.ns.daemon(&dnsmasq));
+    }
+}
+
+/// The ISP's router address in the /64 that it announces.
+fn router6(number: u8) -> Ipv6Addr {
+    let [a, b, c, ..] = prefix6(number).segments();
+    Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0xfe)
+}
+
+impl From<&Isp> for IpAddr {
+    fn from(isp: &Isp) -> IpAddr {
+        isp.public().into()
+    }
+}

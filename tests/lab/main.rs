@@ -1,0 +1,6 @@
+//! Tests on the lab: a booted Debian with real managers between ISPs that can be broken at will. See [`kit`].
+
+#[allow(dead_code, reason = "the tests and the demo each use a part of it")]
+pub mod kit;
+
+mod smoke;
