@@ -11,6 +11,8 @@ DESTDIR ?=
 CARGO   ?= cargo
 INSTALL ?= install
 SUITE   ?=
+# PROFILE=lab builds in seconds what only the lab should run.
+PROFILE ?= release
 
 here    := $(CURDIR)
 out     := $(here)/build
@@ -26,7 +28,7 @@ vendored := $(if $(VENDOR),--offline --config 'source.crates-io.replace-with="ve
 as_root  := $(if $(filter-out 0,$(shell id -u)),--config 'target."cfg(unix)".runner=["sudo","-E"]')
 # For builds in a copy: the same compiler and the same compiled crates, also where HOME is another.
 shared    = CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" RUSTUP_HOME="$${RUSTUP_HOME:-$$HOME/.rustup}" \
-    CARGO_TARGET_DIR="$(target)"
+    CARGO_TARGET_DIR="$(target)" PROFILE="$(PROFILE)"
 # A fresh copy of the source at $(1), so that nothing is written beside the checkout.
 define copy
 rm -rf '$(1)' && mkdir -p '$(1)'
@@ -41,7 +43,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
 
 build: toolchain ## Build the programs (the default)
-	$(CARGO) build --release --locked --bins $(vendored)
+	$(CARGO) build --profile $(PROFILE) --locked --bins $(vendored)
 
 check: ## Formatting, lints, and that the pure core stays pure
 	$(CARGO) fmt --check
@@ -58,10 +60,10 @@ demo: deps ## Show it all in the lab: two ISPs, a client, a pulled cable
 	tests/lab/demo
 
 install: ## Install what `make build` built below DESTDIR (the only list of installed files)
-	@test -x '$(target)/release/uplinkd' && test -x '$(target)/release/uplinkctl' || \
+	@test -x '$(target)/$(PROFILE)/uplinkd' && test -x '$(target)/$(PROFILE)/uplinkctl' || \
 	    { echo 'run "make build" first' >&2; exit 1; }
-	$(INSTALL) -D -m 755 '$(target)/release/uplinkd' '$(DESTDIR)$(SBINDIR)/uplinkd'
-	$(INSTALL) -D -m 755 '$(target)/release/uplinkctl' '$(DESTDIR)$(BINDIR)/uplinkctl'
+	$(INSTALL) -D -m 755 '$(target)/$(PROFILE)/uplinkd' '$(DESTDIR)$(SBINDIR)/uplinkd'
+	$(INSTALL) -D -m 755 '$(target)/$(PROFILE)/uplinkctl' '$(DESTDIR)$(BINDIR)/uplinkctl'
 	cd dist && find . -type f -exec sh -ec \
 	    'for file; do $(INSTALL) -D -m 644 "$$file" "$(DESTDIR)/$$file"; done' install {} +
 	cd dist && find . -type l -exec sh -ec \
@@ -77,7 +79,7 @@ install: ## Install what `make build` built below DESTDIR (the only list of inst
 	for page in $(wildcard README.md CHANGELOG.md); do \
 	    $(INSTALL) -D -m 644 "$$page" "$(DESTDIR)$(PREFIX)/share/doc/uplinkd/$$page" || exit 1; done
 	complete() { \
-	    $(INSTALL) -D -m 644 /dev/null "$$2" && '$(target)/release/uplinkctl' completions "$$1" >"$$2" && \
+	    $(INSTALL) -D -m 644 /dev/null "$$2" && '$(target)/$(PROFILE)/uplinkctl' completions "$$1" >"$$2" && \
 	    test -s "$$2" || { echo "no completions for $$1" >&2; exit 1; }; }; \
 	complete bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/uplinkctl'; \
 	complete zsh '$(DESTDIR)$(ZSHDIR)/_uplinkctl'; \

@@ -3,4 +3,6 @@
 #[allow(dead_code, reason = "the tests and the demo each use a part of it")]
 pub mod kit;
 
+mod ctl;
+mod install;
 mod smoke;

@@ -11,10 +11,7 @@ fn boots_with_leases_and_bus() {
     let devices = lab.machine.cmd(&["nmcli", "-t", "device"]).ok();
     println!("{devices}");
     for isp in [1, 2] {
-        assert!(
-            devices.contains(&format!("eth{isp}:ethernet:connected")),
-            "{devices}"
-        );
+        assert!(devices.contains(&format!("eth{isp}:ethernet:connected")), "{devices}");
         let via = Via::device(&lab.isp(isp).device());
         let shares = connect_many(lab.machine.netns(), &via, 10, &echoes4());
         println!("{shares:?}");

@@ -32,16 +32,12 @@ pub fn internet6(n: u8) -> Ipv6Addr {
 
 /// Where the internet echoes over IPv4, all addresses.
 pub fn echoes4() -> Vec<SocketAddr> {
-    (1..=DESTINATIONS)
-        .map(|n| SocketAddr::from((internet4(n), ECHO)))
-        .collect()
+    (1..=DESTINATIONS).map(|n| SocketAddr::from((internet4(n), ECHO))).collect()
 }
 
 /// Where the internet echoes over IPv6, all addresses.
 pub fn echoes6() -> Vec<SocketAddr> {
-    (1..=DESTINATIONS)
-        .map(|n| SocketAddr::from((internet6(n), ECHO)))
-        .collect()
+    (1..=DESTINATIONS).map(|n| SocketAddr::from((internet6(n), ECHO))).collect()
 }
 
 /// The one address that ISP `isp` masquerades to, and forwards inbound connections from.

@@ -5,9 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::address::{
-    BULK, DESTINATIONS, ECHO, FLOOD, HTTP, internet4, internet6, prefix6, transit6,
-};
+use super::address::{BULK, DESTINATIONS, ECHO, FLOOD, HTTP, internet4, internet6, prefix6, transit6};
 use super::ns::Ns;
 use super::process::Daemon;
 use super::server::{Server, Service};
@@ -29,8 +27,7 @@ impl Internet {
         let ns = Ns::new("internet");
         ns.sysctl("net.ipv4.ip_forward", "1");
         ns.sysctl("net.ipv6.conf.all.forwarding", "1");
-        let mut lines =
-            String::from("link add core type bridge forward_delay 0 mcast_snooping 0\n");
+        let mut lines = String::from("link add core type bridge forward_delay 0 mcast_snooping 0\n");
         lines += "link set core address 02:00:00:00:ff:fe up\n";
         lines += "addr add 198.51.100.254/24 dev core\n";
         lines += "addr add 2001:db8:ff00::fe/64 dev core nodad\n";
@@ -42,28 +39,17 @@ impl Internet {
             lines += &format!("route add {}/48 via {}\n", prefix6(isp), transit6(isp));
         }
         ns.ip(&lines);
-        let servers = [
-            (ECHO, Service::Echo),
-            (BULK, Service::Bulk),
-            (FLOOD, Service::Flood),
-            (HTTP, Service::Http),
-        ];
+        let servers =
+            [(ECHO, Service::Echo), (BULK, Service::Bulk), (FLOOD, Service::Flood), (HTTP, Service::Http)];
         let mut dns = Command::new("dnsmasq");
-        dns.args([
-            "--keep-in-foreground",
-            "--user=root",
-            "--conf-file=/dev/null",
-        ])
-        .args(["--no-resolv", "--no-hosts", "--cache-size=0"])
-        .arg(format!("--pid-file={}", dir.join("internet.pid").display()))
-        .arg("--log-facility=/dev/null")
-        .arg(format!("--address=/#/{}", internet4(1)))
-        .arg(format!("--address=/#/{}", internet6(1)));
+        dns.args(["--keep-in-foreground", "--user=root", "--conf-file=/dev/null"])
+            .args(["--no-resolv", "--no-hosts", "--cache-size=0"])
+            .arg(format!("--pid-file={}", dir.join("internet.pid").display()))
+            .arg("--log-facility=/dev/null")
+            .arg(format!("--address=/#/{}", internet4(1)))
+            .arg(format!("--address=/#/{}", internet6(1)));
         Internet {
-            servers: servers
-                .into_iter()
-                .map(|(port, service)| Server::start(&ns, port, service))
-                .collect(),
+            servers: servers.into_iter().map(|(port, service)| Server::start(&ns, port, service)).collect(),
             _dns: ns.daemon(&dns),
             ns,
         }

@@ -42,12 +42,7 @@ impl IspSpec {
 
     /// Another /24 at home, gateway .254 and lease .10. Two ISPs may use the same.
     pub fn subnet(self, subnet: Ipv4Net) -> IspSpec {
-        IspSpec {
-            subnet,
-            gateway: host(subnet, 254),
-            lease: host(subnet, 10),
-            ..self
-        }
+        IspSpec { subnet, gateway: host(subnet, 254), lease: host(subnet, 10), ..self }
     }
 
     /// Announce a /64 of its own by router advertisements.
@@ -57,18 +52,12 @@ impl IspSpec {
 
     /// No DHCP server: the machine has a static profile, or none.
     pub fn no_dhcp(self) -> IspSpec {
-        IspSpec {
-            dhcp: false,
-            ..self
-        }
+        IspSpec { dhcp: false, ..self }
     }
 
     /// Have leases renewed after so many seconds, so that a changed lease arrives by itself.
     pub fn renew_after(self, seconds: u32) -> IspSpec {
-        IspSpec {
-            renew: Some(seconds),
-            ..self
-        }
+        IspSpec { renew: Some(seconds), ..self }
     }
 
     pub(super) fn number(&self) -> u8 {
@@ -141,11 +130,7 @@ impl Isp {
             ns,
             number,
             dir: dir.to_owned(),
-            state: Mutex::new(State {
-                spec,
-                dnsmasq: None,
-                portal: None,
-            }),
+            state: Mutex::new(State { spec, dnsmasq: None, portal: None }),
         };
         isp.ns.nft(
             "table inet gate {
@@ -214,15 +199,13 @@ impl Isp {
             100.. => "add rule inet gate silence drop".to_owned(),
             some => format!("add rule inet gate silence numgen random mod 100 < {some} drop"),
         };
-        self.ns
-            .nft(&format!("flush chain inet gate silence\n{rule}\n"));
+        self.ns.nft(&format!("flush chain inet gate silence\n{rule}\n"));
     }
 
     /// Let the modem itself die with the light on: carrier stays, nothing is answered, not even ARP.
     #[track_caller]
     pub fn dead(&self, on: bool) {
-        self.ns
-            .nft("add table netdev dead\ndelete table netdev dead\n");
+        self.ns.nft("add table netdev dead\ndelete table netdev dead\n");
         if on {
             self.ns.nft(
                 "table netdev dead { chain all { type filter hook ingress device lan priority 0; drop; } }",
@@ -279,17 +262,9 @@ impl Isp {
     /// How many packets came from the machine with a source address that is not this ISP's: what real ISPs drop, as this does.
     #[track_caller]
     pub fn spoofed(&self) -> u64 {
-        let text = self
-            .ns
-            .cmd(&["nft", "list", "counter", "inet", "gate", "spoofed"])
-            .ok();
-        let mut words = text
-            .split_whitespace()
-            .skip_while(|word| *word != "packets");
-        words
-            .nth(1)
-            .and_then(|number| number.parse().ok())
-            .expect("nft prints the counter")
+        let text = self.ns.cmd(&["nft", "list", "counter", "inet", "gate", "spoofed"]).ok();
+        let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
+        words.nth(1).and_then(|number| number.parse().ok()).expect("nft prints the counter")
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -304,13 +279,10 @@ impl Isp {
         change(&mut state.spec);
         let new = (state.spec.gateway, state.spec.subnet.prefix_len());
         if old != new {
-            self.ns.ip(&format!(
-                "addr add {}/{} dev lan\naddr del {}/{} dev lan\n",
-                new.0, new.1, old.0, old.1
-            ));
-            // A second address of one subnet goes with the first unless it is promoted.
             self.ns
-                .ip(&format!("addr replace {}/{} dev lan\n", new.0, new.1));
+                .ip(&format!("addr add {}/{} dev lan\naddr del {}/{} dev lan\n", new.0, new.1, old.0, old.1));
+            // A second address of one subnet goes with the first unless it is promoted.
+            self.ns.ip(&format!("addr replace {}/{} dev lan\n", new.0, new.1));
         }
         self.serve(&mut state);
     }
@@ -340,18 +312,8 @@ impl Isp {
         let file = |what: &str| self.dir.join(format!("isp{}.{what}", self.number));
         let mut dnsmasq = Command::new("dnsmasq");
         dnsmasq
-            .args([
-                "--keep-in-foreground",
-                "--user=root",
-                "--conf-file=/dev/null",
-            ])
-            .args([
-                "--no-resolv",
-                "--no-hosts",
-                "--cache-size=0",
-                "--no-ping",
-                "--interface=lan",
-            ])
+            .args(["--keep-in-foreground", "--user=root", "--conf-file=/dev/null"])
+            .args(["--no-resolv", "--no-hosts", "--cache-size=0", "--no-ping", "--interface=lan"])
             .arg(format!("--pid-file={}", file("pid").display()))
             .arg(format!("--log-facility={}", file("log").display()))
             .arg(format!("--server={}", internet4(DNS)));
@@ -359,15 +321,8 @@ impl Isp {
             dnsmasq
                 .args(["--dhcp-authoritative", "--dhcp-ignore-clid", "--log-dhcp"])
                 .arg(format!("--dhcp-leasefile={}", file("leases").display()))
-                .arg(format!(
-                    "--dhcp-range={},static,{},1h",
-                    spec.subnet.network(),
-                    spec.subnet.netmask()
-                ))
-                .arg(format!(
-                    "--dhcp-host=02:77:00:00:00:{:02x},{}",
-                    self.number, spec.lease
-                ))
+                .arg(format!("--dhcp-range={},static,{},1h", spec.subnet.network(), spec.subnet.netmask()))
+                .arg(format!("--dhcp-host=02:77:00:00:00:{:02x},{}", self.number, spec.lease))
                 .arg(format!("--dhcp-option=option:router,{}", spec.gateway))
                 .arg(format!("--dhcp-option=option:dns-server,{}", spec.gateway));
             if let Some(seconds) = spec.renew {

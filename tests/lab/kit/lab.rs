@@ -54,11 +54,8 @@ impl Lab {
         let ns = Ns::new("machine");
         let highest = spec.isps.iter().map(|isp| isp.number()).max().unwrap_or(0);
         let internet = Internet::start(highest, dir.path());
-        let isps: Vec<Isp> = spec
-            .isps
-            .iter()
-            .map(|isp| Isp::start(isp.clone(), &internet, &ns, dir.path()))
-            .collect();
+        let isps: Vec<Isp> =
+            spec.isps.iter().map(|isp| Isp::start(isp.clone(), &internet, &ns, dir.path())).collect();
         let client = spec.router.then(|| Client::start(&ns));
         if spec.router {
             ns.sysctl("net.ipv4.ip_forward", "1");
@@ -84,10 +81,7 @@ impl Lab {
             lab.wait_for_uplinks(&spec);
         }
         lab.ready = start.elapsed();
-        println!(
-            "lab: D-Bus after {:?}, uplinks after {:?}",
-            lab.booted, lab.ready
-        );
+        println!("lab: D-Bus after {:?}, uplinks after {:?}", lab.booted, lab.ready);
         if let Install::Deb(package) = &spec.install {
             let took = lab.machine.install_deb(package);
             println!("lab: {} installed in {took:?}", package.display());
@@ -110,9 +104,7 @@ impl Lab {
     /// The host behind the router.
     #[track_caller]
     pub fn client(&self) -> &Client {
-        self.client
-            .as_ref()
-            .expect("only Spec::router() has a client")
+        self.client.as_ref().expect("only Spec::router() has a client")
     }
 
     /// Every namespace of the lab.
@@ -127,18 +119,15 @@ impl Lab {
     fn wait_for_uplinks(&self, spec: &Spec) {
         for isp in &spec.isps {
             let device = format!("eth{}", isp.number());
-            let is_ours = |routes: Vec<(String, u32)>| {
-                routes.iter().any(|(name, _)| *name == device).then_some(())
-            };
+            let is_ours =
+                |routes: Vec<(String, u32)>| routes.iter().any(|(name, _)| *name == device).then_some(());
             if isp.has_dhcp() {
                 let what = format!("an IPv4 default route via {device}");
-                self.machine
-                    .wait(&what, LEASES, || is_ours(self.machine.defaults4()));
+                self.machine.wait(&what, LEASES, || is_ours(self.machine.defaults4()));
             }
             if isp.has_ipv6() {
                 let what = format!("an IPv6 default route via {device}");
-                self.machine
-                    .wait(&what, LEASES, || is_ours(self.machine.defaults6()));
+                self.machine.wait(&what, LEASES, || is_ours(self.machine.defaults6()));
             }
         }
     }
@@ -163,10 +152,7 @@ impl Client {
 
 /// What the machine is told about its network before it boots.
 fn seeds(spec: &Spec) -> Vec<Seed> {
-    let mut lab = Spec {
-        files: Vec::new(),
-        ..spec.clone()
-    };
+    let mut lab = Spec { files: Vec::new(), ..spec.clone() };
     let units = "/etc/systemd/system";
     match spec.manager {
         Manager::NetworkManager => {
@@ -194,11 +180,7 @@ fn seeds(spec: &Spec) -> Vec<Seed> {
                      [DHCPv4]\nRouteMetric={}\n",
                     1023 + u32::from(number)
                 );
-                lab = lab.file(
-                    &format!("/etc/systemd/network/eth{number}.network"),
-                    &text,
-                    0o644,
-                );
+                lab = lab.file(&format!("/etc/systemd/network/eth{number}.network"), &text, 0o644);
             }
             if spec.router {
                 let text = "[Match]\nName=lan0\n\n[Network]\nAddress=10.77.0.1/24\nAddress=fd77::1/64\nIPv6AcceptRA=no\n";
@@ -214,11 +196,7 @@ fn seeds(spec: &Spec) -> Vec<Seed> {
 fn turn(exclusive: bool) -> Flock<File> {
     let path = std::env::temp_dir().join("uplinkd-lab.turn");
     let file = File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let how = if exclusive {
-        FlockArg::LockExclusive
-    } else {
-        FlockArg::LockShared
-    };
+    let how = if exclusive { FlockArg::LockExclusive } else { FlockArg::LockShared };
     match Flock::lock(file, how) {
         Ok(turn) => turn,
         Err((_, error)) => panic!("cannot lock {}: {error}", path.display()),
@@ -228,10 +206,7 @@ fn turn(exclusive: bool) -> Flock<File> {
 /// The cached root of a suite, or why there is none.
 fn root(suite: &str) -> Result<PathBuf, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/mkroot");
-    let output = run(
-        &mut command(&["bash", &script.to_string_lossy(), "--where", suite]),
-        b"",
-    );
+    let output = run(&mut command(&["bash", &script.to_string_lossy(), "--where", suite]), b"");
     if output.success() {
         Ok(PathBuf::from(output.stdout.trim()))
     } else {
@@ -258,9 +233,6 @@ pub fn available(spec: &Spec) -> Result<(), String> {
 #[track_caller]
 pub fn skipped(place: &str, reason: &str) {
     let name = place.strip_suffix("::here").unwrap_or(place);
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "{name} cannot run: {reason}"
-    );
+    assert!(std::env::var_os("CI").is_none(), "{name} cannot run: {reason}");
     writeln!(std::io::stderr().lock(), "SKIPPED: {name}: {reason}").ok();
 }

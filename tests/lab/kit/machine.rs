@@ -74,9 +74,7 @@ fn sweep() {
         for entry in fs::read_dir(&base).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            let owner = name
-                .strip_prefix(PREFIX)
-                .and_then(|rest| rest.split('-').next());
+            let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
             let Some(owner) = owner else { continue };
             if Path::new("/proc").join(owner).exists() {
                 continue;
@@ -105,8 +103,7 @@ impl Machine {
         let cgroup = Cgroup::new(&name, dir.path());
         let script = dir.path().join("boot.sh");
         fs::write(&script, BOOT).expect("the machine's directory is ours");
-        let log =
-            File::create(dir.path().join("console")).expect("the machine's directory is ours");
+        let log = File::create(dir.path().join("console")).expect("the machine's directory is ours");
         let mut boot = Command::new("sh");
         boot.arg(&script)
             .arg("enter")
@@ -116,14 +113,7 @@ impl Machine {
         let mut boot = Daemon::start_logged(&ns, &boot, log);
         let console = dir.path().join("console");
         let init = wait_for_init(&dir.path().join("init"), &console, &mut boot);
-        Machine {
-            init,
-            ns,
-            name,
-            dir,
-            boot: Some(boot),
-            cgroup: Some(cgroup),
-        }
+        Machine { init, ns, name, dir, boot: Some(boot), cgroup: Some(cgroup) }
     }
 
     /// Its name: that of its directory and control group.
@@ -157,9 +147,7 @@ impl Machine {
     pub fn command<S: AsRef<str>>(&self, words: &[S]) -> Command {
         let mut outer = Command::new("nsenter");
         outer.arg(format!("--target={}", self.init));
-        outer.args([
-            "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup", "--",
-        ]);
+        outer.args(["--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup", "--"]);
         outer.args(words.iter().map(AsRef::as_ref));
         outer.env_clear();
         outer.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
@@ -183,13 +171,10 @@ impl Machine {
     /// Write a file, whole and at once.
     #[track_caller]
     pub fn write_mode(&self, path: &str, content: &[u8], mode: u32) {
-        let script = r#"mkdir -p "$(dirname "$1")"; cat >"$1.lab-new"; chmod "$2" "$1.lab-new"; mv "$1.lab-new" "$1""#;
+        let script =
+            r#"mkdir -p "$(dirname "$1")"; cat >"$1.lab-new"; chmod "$2" "$1.lab-new"; mv "$1.lab-new" "$1""#;
         let mode = format!("{mode:o}");
-        run(
-            &mut self.command(&["sh", "-ec", script, "sh", path, &mode]),
-            content,
-        )
-        .ok();
+        run(&mut self.command(&["sh", "-ec", script, "sh", path, &mode]), content).ok();
     }
 
     /// Read a text file.
@@ -227,30 +212,18 @@ impl Machine {
     /// What the journal has of a unit.
     #[track_caller]
     pub fn journal(&self, unit: &str) -> String {
-        self.cmd(&[
-            "journalctl",
-            "--no-pager",
-            "-o",
-            "short-monotonic",
-            "-u",
-            unit,
-        ])
-        .ok()
+        self.cmd(&["journalctl", "--no-pager", "-o", "short-monotonic", "-u", unit]).ok()
     }
 
     /// Addresses, rules and routes, for messages.
     pub fn network_state(&self) -> String {
         let script = "ip -br addr; ip rule; ip route; ip -6 rule; ip -6 route";
-        self.ns
-            .run(|| run(&mut command(&["sh", "-c", script]), b""))
-            .stdout
+        self.ns.run(|| run(&mut command(&["sh", "-c", script]), b"")).stdout
     }
 
     /// The devices that have a default route in `main`, with its metric, IPv4.
     pub fn defaults4(&self) -> Vec<(String, u32)> {
-        let text = self
-            .ns
-            .run(|| fs::read_to_string("/proc/thread-self/net/route"));
+        let text = self.ns.run(|| fs::read_to_string("/proc/thread-self/net/route"));
         let text = text.unwrap_or_default();
         let routes = text.lines().skip(1).filter_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
@@ -263,15 +236,12 @@ impl Machine {
 
     /// The devices that have a default route in any table, with its metric, IPv6.
     pub fn defaults6(&self) -> Vec<(String, u32)> {
-        let text = self
-            .ns
-            .run(|| fs::read_to_string("/proc/thread-self/net/ipv6_route"));
+        let text = self.ns.run(|| fs::read_to_string("/proc/thread-self/net/ipv6_route"));
         let text = text.unwrap_or_default();
         let routes = text.lines().filter_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let any = "0".repeat(32);
-            let is_default =
-                *fields.first()? == any && *fields.get(1)? == "00" && *fields.get(4)? != any;
+            let is_default = *fields.first()? == any && *fields.get(1)? == "00" && *fields.get(4)? != any;
             let metric = u32::from_str_radix(fields.get(5)?, 16).ok()?;
             is_default.then_some(((*fields.get(9)?).to_owned(), metric))
         });
@@ -283,8 +253,7 @@ impl Machine {
     pub fn install_deb(&self, package: &Path) -> Duration {
         let start = Instant::now();
         self.copy_in(package, "/root/install.deb", 0o644);
-        self.sh("apt-get -q -y -o Dpkg::Options::=--force-confold install /root/install.deb")
-            .ok();
+        self.sh("apt-get -q -y -o Dpkg::Options::=--force-confold install /root/install.deb").ok();
         start.elapsed()
     }
 
@@ -304,22 +273,11 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() && std::env::var_os("UPLINKD_LAB_QUIET").is_none() {
-            let journal = self.command(&[
-                "journalctl",
-                "--no-pager",
-                "-n",
-                "60",
-                "-o",
-                "short-monotonic",
-            ]);
+            let journal = self.command(&["journalctl", "--no-pager", "-n", "60", "-o", "short-monotonic"]);
             let journal = { journal }.output();
-            let journal =
-                journal.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            let journal = journal.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
             eprintln!("--- the machine's network\n{}", self.network_state());
-            eprintln!(
-                "--- the end of its journal\n{}",
-                journal.unwrap_or_default()
-            );
+            eprintln!("--- the end of its journal\n{}", journal.unwrap_or_default());
         }
         self.end();
         let _ = &self.dir;

@@ -34,10 +34,7 @@ impl Ns {
             Ok(Err(error)) => panic!("cannot make the network namespace of {name}: {error}"),
             Err(panic) => resume_unwind(panic),
         };
-        let ns = Ns {
-            name: name.into(),
-            file: Arc::new(file),
-        };
+        let ns = Ns { name: name.into(), file: Arc::new(file) };
         for key in [
             "net.ipv6.conf.all.accept_dad",
             "net.ipv6.conf.default.accept_dad",
@@ -69,10 +66,7 @@ impl Ns {
     #[track_caller]
     pub fn enter(&self) {
         if let Err(error) = setns(&*self.file, CloneFlags::CLONE_NEWNET) {
-            panic!(
-                "cannot enter the network namespace of {}: {error}",
-                self.name
-            );
+            panic!("cannot enter the network namespace of {}: {error}", self.name);
         }
     }
 
@@ -90,10 +84,7 @@ impl Ns {
 
     /// Start a thread that lives inside the namespace.
     #[track_caller]
-    pub fn thread<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> JoinHandle<T> {
+    pub fn thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         let ns = self.clone();
         thread::Builder::new()
             .name(format!("lab {}", self.name))
@@ -122,22 +113,14 @@ impl Ns {
     #[track_caller]
     pub fn ip(&self, lines: &str) {
         let output = self.run(|| run(&mut command(&["ip", "-batch", "-"]), lines.as_bytes()));
-        assert!(
-            output.success(),
-            "in {}: {output}for the lines\n{lines}",
-            self.name
-        );
+        assert!(output.success(), "in {}: {output}for the lines\n{lines}", self.name);
     }
 
     /// Load nftables text; it must load.
     #[track_caller]
     pub fn nft(&self, text: &str) {
         let output = self.run(|| run(&mut command(&["nft", "-f", "-"]), text.as_bytes()));
-        assert!(
-            output.success(),
-            "in {}: {output}for the text\n{text}",
-            self.name
-        );
+        assert!(output.success(), "in {}: {output}for the text\n{text}", self.name);
     }
 
     /// Write a network sysctl of the namespace; dots or slashes, slashes where a device's name has dots.
@@ -167,10 +150,6 @@ impl Ns {
 }
 
 fn sysctl_path(key: &str) -> String {
-    let key = if key.contains('/') {
-        key.to_owned()
-    } else {
-        key.replace('.', "/")
-    };
+    let key = if key.contains('/') { key.to_owned() } else { key.replace('.', "/") };
     format!("/proc/sys/{key}")
 }

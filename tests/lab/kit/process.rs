@@ -40,11 +40,7 @@ impl Output {
 
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "`{}` ended with {}\n{}{}",
-            self.command, self.status, self.stdout, self.stderr
-        )
+        write!(f, "`{}` ended with {}\n{}{}", self.command, self.status, self.stdout, self.stderr)
     }
 }
 
@@ -115,11 +111,7 @@ impl Daemon {
         let mut wrapped = Command::new("setpriv");
         wrapped.args(["--pdeathsig", "KILL", "--"]);
         wrapped.arg(command.get_program()).args(command.get_args());
-        wrapped.envs(
-            command
-                .get_envs()
-                .filter_map(|(key, value)| Some((key, value?))),
-        );
+        wrapped.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
         wrapped.stdin(Stdio::null());
         if let Some(log) = log {
             let errors = log.try_clone().expect("a descriptor is left");

@@ -72,10 +72,7 @@ impl UdpReport {
 
     /// How many were answered.
     pub fn answered(&self) -> usize {
-        self.packets
-            .iter()
-            .filter(|packet| packet.answer.is_some())
-            .count()
+        self.packets.iter().filter(|packet| packet.answer.is_some()).count()
     }
 
     /// How many were not answered.
@@ -85,26 +82,17 @@ impl UdpReport {
 
     /// How many of those sent in this span of the flow's time were lost, and how many were sent.
     pub fn lost_between(&self, from: Duration, to: Duration) -> (usize, usize) {
-        let span = self
-            .packets
-            .iter()
-            .filter(|packet| (from..to).contains(&packet.sent));
+        let span = self.packets.iter().filter(|packet| (from..to).contains(&packet.sent));
         let (lost, sent): (Vec<_>, Vec<_>) = span.partition(|packet| packet.answer.is_none());
         (lost.len(), lost.len() + sent.len())
     }
 
     /// The longest time between two answers that followed each other; before the first and after the last count too.
     pub fn longest_silence(&self) -> Duration {
-        let mut times: Vec<Duration> = self
-            .packets
-            .iter()
-            .filter_map(|packet| Some(packet.answer.as_ref()?.0))
-            .collect();
+        let mut times: Vec<Duration> =
+            self.packets.iter().filter_map(|packet| Some(packet.answer.as_ref()?.0)).collect();
         times.sort_unstable();
-        let last_sent = self
-            .packets
-            .last()
-            .map_or(Duration::ZERO, |packet| packet.sent);
+        let last_sent = self.packets.last().map_or(Duration::ZERO, |packet| packet.sent);
         times.push(times.last().copied().unwrap_or_default().max(last_sent));
         let mut before = Duration::ZERO;
         let gaps = times.into_iter().map(|time| {
@@ -127,11 +115,7 @@ impl UdpReport {
     /// Which addresses the other side saw, how often, in the order of their first appearance.
     pub fn seen(&self) -> Vec<(IpAddr, usize)> {
         let mut all: Vec<(IpAddr, usize)> = Vec::new();
-        for (_, seen) in self
-            .packets
-            .iter()
-            .filter_map(|packet| packet.answer.as_ref())
-        {
+        for (_, seen) in self.packets.iter().filter_map(|packet| packet.answer.as_ref()) {
             match all.iter_mut().find(|(known, _)| known == seen) {
                 Some((_, count)) => *count += 1,
                 None => all.push((*seen, 1)),
@@ -143,11 +127,7 @@ impl UdpReport {
     /// The answered ones by ISP.
     pub fn shares(&self) -> Shares {
         let mut shares = Shares::default();
-        for (_, seen) in self
-            .packets
-            .iter()
-            .filter_map(|packet| packet.answer.as_ref())
-        {
+        for (_, seen) in self.packets.iter().filter_map(|packet| packet.answer.as_ref()) {
             shares.add(*seen);
         }
         shares

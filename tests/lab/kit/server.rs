@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
-    sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
 };
 
 use super::ns::Ns;
@@ -53,23 +52,17 @@ impl Server {
     pub fn start(ns: &Ns, port: u16, service: Service) -> Server {
         let shared = Arc::new(Shared::default());
         let listener = ns.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)));
-        let listener =
-            listener.unwrap_or_else(|error| panic!("in {}: TCP port {port}: {error}", ns.name()));
+        let listener = listener.unwrap_or_else(|error| panic!("in {}: TCP port {port}: {error}", ns.name()));
         let for_thread = listener.try_clone().expect("a descriptor is left");
         let accepting = Arc::clone(&shared);
         let mut threads = vec![ns.thread(move || accept(&for_thread, &accepting, service))];
         if service == Service::Echo {
             let socket = ns.run(|| udp(port));
-            let socket =
-                socket.unwrap_or_else(|error| panic!("in {}: UDP port {port}: {error}", ns.name()));
+            let socket = socket.unwrap_or_else(|error| panic!("in {}: UDP port {port}: {error}", ns.name()));
             let shared = Arc::clone(&shared);
             threads.push(ns.thread(move || answer_datagrams(&socket, &shared)));
         }
-        Server {
-            shared,
-            listener,
-            threads,
-        }
+        Server { shared, listener, threads }
     }
 
     /// How many TCP connections were accepted so far.
@@ -89,8 +82,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         // Wakes accept(2), which then answers EINVAL.
-        nix::sys::socket::shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both)
-            .ok();
+        nix::sys::socket::shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both).ok();
         self.hang_up();
         for thread in self.threads.drain(..) {
             thread.join().ok();
@@ -119,13 +111,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, service: Service) {
                 continue;
             };
             shared.streams().insert(number, held);
-            let serving =
-                thread::Builder::new()
-                    .stack_size(128 * 1024)
-                    .spawn_scoped(scope, move || {
-                        serve(stream, peer, service).ok();
-                        shared.streams().remove(&number);
-                    });
+            let serving = thread::Builder::new().stack_size(128 * 1024).spawn_scoped(scope, move || {
+                serve(stream, peer, service).ok();
+                shared.streams().remove(&number);
+            });
             if serving.is_err() {
                 shared.streams().remove(&number);
             }
@@ -211,12 +200,8 @@ fn answer_datagram(socket: &UdpSocket, buffer: &mut [u8]) -> nix::Result<()> {
     let mut space = nix::cmsg_space!(libc::in6_pktinfo);
     let (length, peer, mut info) = {
         let mut parts = [IoSliceMut::new(buffer)];
-        let message = recvmsg::<SockaddrStorage>(
-            socket.as_raw_fd(),
-            &mut parts,
-            Some(&mut space),
-            MsgFlags::empty(),
-        )?;
+        let message =
+            recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty())?;
         let info = message.cmsgs()?.find_map(|control| match control {
             ControlMessageOwned::Ipv6PacketInfo(info) => Some(info),
             _ => None,

@@ -26,26 +26,17 @@ impl Via {
 
     /// Bound to a device (`SO_BINDTODEVICE`).
     pub fn device(name: &str) -> Via {
-        Via {
-            device: Some(name.to_owned()),
-            ..Via::default()
-        }
+        Via { device: Some(name.to_owned()), ..Via::default() }
     }
 
     /// Bound to a local address.
     pub fn address(address: impl Into<IpAddr>) -> Via {
-        Via {
-            address: Some(address.into()),
-            ..Via::default()
-        }
+        Via { address: Some(address.into()), ..Via::default() }
     }
 
     /// Carrying a firewall mark.
     pub fn mark(mark: u32) -> Via {
-        Via {
-            mark: Some(mark),
-            ..Via::default()
-        }
+        Via { mark: Some(mark), ..Via::default() }
     }
 
     /// A UDP socket for talking to `dest`. The calling thread must be in the namespace; see [`super::Ns::run`].

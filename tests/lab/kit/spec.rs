@@ -55,11 +55,7 @@ pub enum Manager {
 #[derive(Debug, Clone)]
 pub(super) enum Seed {
     /// A file.
-    File {
-        path: String,
-        text: String,
-        mode: u32,
-    },
+    File { path: String, text: String, mode: u32 },
     /// A symbolic link.
     Link { path: String, target: String },
 }
@@ -96,18 +92,12 @@ impl Spec {
 
     /// A router with two uplinks: forwards, and has a client on `lan0`. It does not masquerade by itself.
     pub fn router() -> Spec {
-        Spec {
-            router: true,
-            ..Spec::desktop()
-        }
+        Spec { router: true, ..Spec::desktop() }
     }
 
     /// These ISPs instead of the two; their numbers must be different.
     pub fn isps(self, isps: impl IntoIterator<Item = IspSpec>) -> Spec {
-        Spec {
-            isps: isps.into_iter().collect(),
-            ..self
-        }
+        Spec { isps: isps.into_iter().collect(), ..self }
     }
 
     /// ISPs 1 to `count`, all alike but for their numbers.
@@ -123,10 +113,7 @@ impl Spec {
 
     /// The Debian release: a root of it must have been built by `mkroot`.
     pub fn suite(self, suite: &str) -> Spec {
-        Spec {
-            suite: suite.to_owned(),
-            ..self
-        }
+        Spec { suite: suite.to_owned(), ..self }
     }
 
     /// Who manages the uplinks.
@@ -136,20 +123,13 @@ impl Spec {
 
     /// A file in the machine, there before it boots.
     pub fn file(mut self, path: &str, text: &str, mode: u32) -> Spec {
-        self.files.push(Seed::File {
-            path: path.to_owned(),
-            text: text.to_owned(),
-            mode,
-        });
+        self.files.push(Seed::File { path: path.to_owned(), text: text.to_owned(), mode });
         self
     }
 
     /// A symbolic link in the machine, there before it boots; to /dev/null it masks a unit.
     pub fn link(mut self, path: &str, target: &str) -> Spec {
-        self.files.push(Seed::Link {
-            path: path.to_owned(),
-            target: target.to_owned(),
-        });
+        self.files.push(Seed::Link { path: path.to_owned(), target: target.to_owned() });
         self
     }
 
@@ -171,18 +151,12 @@ impl Spec {
 
     /// Do not wait until every uplink with DHCP or RA has its default route.
     pub fn no_wait(self) -> Spec {
-        Spec {
-            wait: false,
-            ..self
-        }
+        Spec { wait: false, ..self }
     }
 
     /// Run while no other lab does: for tests that measure.
     pub fn exclusive(self) -> Spec {
-        Spec {
-            exclusive: true,
-            ..self
-        }
+        Spec { exclusive: true, ..self }
     }
 }
 

@@ -43,9 +43,7 @@ fn greeting(stream: &mut BufReader<TcpStream>) -> io::Result<IpAddr> {
     let mut line = String::new();
     stream.read_line(&mut line)?;
     let address = line.split(' ').next().unwrap_or_default();
-    address
-        .parse()
-        .map_err(|_| io::Error::other(format!("the server's first line was {line:?}")))
+    address.parse().map_err(|_| io::Error::other(format!("the server's first line was {line:?}")))
 }
 
 /// A connection that stays open, as that of ssh.
@@ -103,9 +101,7 @@ impl UdpFlow {
             while !stop.load(Ordering::Relaxed) {
                 let number = log.packets.len();
                 let sent = match &socket {
-                    Ok(socket) => socket
-                        .send_to(number.to_string().as_bytes(), dest)
-                        .map(drop),
+                    Ok(socket) => socket.send_to(number.to_string().as_bytes(), dest).map(drop),
                     Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
                 };
                 log.sent(sent.err());
@@ -187,11 +183,7 @@ struct Log {
 
 impl Log {
     fn new() -> Log {
-        Log {
-            start: Instant::now(),
-            packets: Vec::new(),
-            answered: 0,
-        }
+        Log { start: Instant::now(), packets: Vec::new(), answered: 0 }
     }
 
     fn sent(&mut self, error: Option<io::Error>) {
@@ -251,10 +243,7 @@ impl Log {
     }
 
     fn report(self, ran: Duration) -> UdpReport {
-        UdpReport {
-            packets: self.packets,
-            ran,
-        }
+        UdpReport { packets: self.packets, ran }
     }
 }
 
@@ -284,10 +273,7 @@ impl TcpDownload {
     pub fn start(ns: &Ns, via: &Via, dest: SocketAddr) -> io::Result<TcpDownload> {
         let stream = ns.run(|| via.tcp(dest, PATIENCE))?;
         let mut reader = BufReader::new(stream.try_clone()?);
-        let first = DownloadReport {
-            seen: Some(greeting(&mut reader)?),
-            ..DownloadReport::default()
-        };
+        let first = DownloadReport { seen: Some(greeting(&mut reader)?), ..DownloadReport::default() };
         stream.set_read_timeout(Some(Duration::from_millis(100)))?;
         let progress = Arc::new(Mutex::new(first));
         let shared = Arc::clone(&progress);
@@ -314,24 +300,14 @@ impl TcpDownload {
                     break;
                 }
             }
-            shared
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
+            shared.lock().unwrap_or_else(PoisonError::into_inner).clone()
         });
-        Ok(TcpDownload {
-            running,
-            stream,
-            progress,
-        })
+        Ok(TcpDownload { running, stream, progress })
     }
 
     /// How it goes so far.
     pub fn progress(&self) -> DownloadReport {
-        self.progress
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Stop and tell.
@@ -354,10 +330,7 @@ impl<T: Send + 'static> Running<T> {
     fn start(ns: &Ns, work: impl FnOnce(&AtomicBool) -> T + Send + 'static) -> Running<T> {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
-        Running {
-            stop,
-            thread: Some(ns.thread(move || work(&seen))),
-        }
+        Running { stop, thread: Some(ns.thread(move || work(&seen))) }
     }
 }
 
