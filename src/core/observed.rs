@@ -141,7 +141,8 @@ pub struct LinkFacts {
     pub interface: IfName,
     /// Which manager says so.
     pub manager: Manager,
-    /// The profile that is active on it.
+    /// The profile that is active on it; none where the manager only shows what somebody else set up, for such a
+    /// profile is made anew each time and nothing can be known again by it.
     pub profile: Option<Profile>,
     /// How far the manager is with it.
     pub stage: Stage,
@@ -149,7 +150,8 @@ pub struct LinkFacts {
     pub metered: Option<bool>,
     /// It is a VPN, or carries one.
     pub vpn: bool,
-    /// It shares a connection with others (`method=shared`): a LAN, not an uplink.
+    /// It shares a connection with others (`method=shared`): a LAN, not an uplink. False where the profile is private
+    /// to another user.
     pub shared: bool,
     /// What it says of each family.
     pub ip: PerFamily<IpFacts>,
@@ -176,7 +178,7 @@ pub struct Profile {
 }
 
 /// How far a manager is with an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Not in use.
     Inactive,
