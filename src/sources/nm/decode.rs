@@ -1,0 +1,196 @@
+//! From NetworkManager's objects to facts about interfaces.
+//!
+//! Pure and total: a property that is missing or of another type is a fact that is missing. Decides which device
+//! speaks for an interface and which profile it has; does not decide what is an uplink.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use zbus::zvariant::{ObjectPath, Value};
+
+use super::dhcp;
+use super::profile::Details;
+use crate::core::net::{Family, IfName, PerFamily};
+use crate::core::observed::{IpFacts, LinkFacts, Manager, Profile, Stage};
+
+/// The reply of `ObjectManager.GetManagedObjects`: properties by interface by object.
+pub(super) type Objects<'m> = HashMap<ObjectPath<'m>, HashMap<&'m str, Properties<'m>>>;
+
+type Properties<'m> = HashMap<&'m str, Value<'m>>;
+
+/// `NMDeviceState`: below it NetworkManager leaves the device alone (unknown, unmanaged).
+const MANAGED: u32 = 20;
+
+/// `NMActivationStateFlags`: somebody else set the interface up, and NetworkManager only shows it.
+const EXTERNAL: u32 = 0x80;
+
+/// The profiles whose details count: those active on a device by NetworkManager's own doing.
+pub(super) fn profiles_in_use<'m>(objects: &Objects<'m>) -> Vec<ObjectPath<'m>> {
+    let mut paths: Vec<_> = devices(objects)
+        .filter_map(|device| device.active.filter(|active| !is_external(active)))
+        .filter_map(|active| path(active, "Connection").cloned())
+        .collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// What all this says of each managed interface, by name.
+pub(super) fn link_facts<'m>(
+    objects: &Objects<'m>,
+    details: &HashMap<ObjectPath<'m>, Details>,
+) -> Vec<LinkFacts> {
+    let mut facts: Vec<_> =
+        devices(objects).filter_map(|device| device.link_facts(objects, details)).collect();
+    // A modem's control port and its network port can both name one interface; the one in use knows more.
+    facts.sort_by(|a, b| a.interface.cmp(&b.interface).then(b.stage.cmp(&a.stage)));
+    facts.dedup_by(|a, b| a.interface == b.interface);
+    facts
+}
+
+/// A managed device and the activation on it.
+struct Device<'t, 'm> {
+    properties: &'t Properties<'m>,
+    state: u32,
+    active: Option<&'t Properties<'m>>,
+}
+
+fn devices<'t, 'm>(objects: &'t Objects<'m>) -> impl Iterator<Item = Device<'t, 'm>> {
+    objects.values().filter_map(|interfaces| {
+        let properties = interfaces.get("org.freedesktop.NetworkManager.Device")?;
+        let state = number(properties, "State").filter(|state| *state >= MANAGED)?;
+        let active = "org.freedesktop.NetworkManager.Connection.Active";
+        let active = referenced(objects, properties, "ActiveConnection", active);
+        Some(Device { properties, state, active })
+    })
+}
+
+impl<'m> Device<'_, 'm> {
+    fn link_facts(
+        &self,
+        objects: &Objects<'m>,
+        details: &HashMap<ObjectPath<'m>, Details>,
+    ) -> Option<LinkFacts> {
+        let interface =
+            ["IpInterface", "Interface"].into_iter().find_map(|name| text(self.properties, name))?;
+        let own = self.active.filter(|active| !is_external(active));
+        let details =
+            own.and_then(|active| details.get(path(active, "Connection")?)).cloned().unwrap_or_default();
+        Some(LinkFacts {
+            interface: IfName::new(interface)?,
+            manager: Manager::NetworkManager,
+            profile: own.and_then(profile),
+            stage: stage(self.state),
+            metered: self.metered(),
+            vpn: self.active.is_some_and(is_vpn),
+            shared: details.shared,
+            ip: PerFamily::from_fn(|family| self.ip(objects, family)),
+            settings: details.settings,
+        })
+    }
+
+    /// `NMMetered`: 1 and 2 are said by the profile, 3 and 4 guessed from the network.
+    fn metered(&self) -> Option<bool> {
+        match number(self.properties, "Metered")? {
+            1 | 3 => Some(true),
+            2 | 4 => Some(false),
+            _ => None,
+        }
+    }
+
+    fn ip(&self, objects: &Objects<'m>, family: Family) -> IpFacts {
+        let (property, interface) = match family {
+            Family::V4 => ("Ip4Config", "org.freedesktop.NetworkManager.IP4Config"),
+            Family::V6 => ("Ip6Config", "org.freedesktop.NetworkManager.IP6Config"),
+        };
+        let gateway = referenced(objects, self.properties, property, interface)
+            .and_then(|config| text(config, "Gateway")?.parse().ok())
+            .filter(|ip: &IpAddr| Family::of(*ip) == family && dhcp::can_be_gateway(*ip));
+        let offered = match family {
+            Family::V4 => self.offered(objects),
+            // Routers advertise themselves; the kernel's routes and neighbours show them, NetworkManager does not.
+            Family::V6 => Vec::new(),
+        };
+        IpFacts { gateway, offered }
+    }
+
+    fn offered(&self, objects: &Objects<'m>) -> Vec<IpAddr> {
+        let lease = "org.freedesktop.NetworkManager.DHCP4Config";
+        let options =
+            match referenced(objects, self.properties, "Dhcp4Config", lease).map(|l| l.get("Options")) {
+                Some(Some(Value::Dict(options))) => options,
+                _ => return Vec::new(),
+            };
+        let option = |wanted: &str| {
+            let (_, value) = options.iter().find(|(key, _)| **key == Value::from(wanted))?;
+            match value {
+                Value::Value(inner) => <&str>::try_from(&**inner).ok(),
+                other => <&str>::try_from(other).ok(),
+            }
+        };
+        let classless =
+            option("rfc3442_classless_static_routes").or_else(|| option("ms_classless_static_routes"));
+        dhcp::offered(classless, option("routers"))
+    }
+}
+
+fn profile(active: &Properties<'_>) -> Option<Profile> {
+    Some(Profile {
+        id: text(active, "Id")?.to_owned(),
+        uuid: text(active, "Uuid")?.to_owned(),
+        kind: text(active, "Type")?.to_owned(),
+    })
+}
+
+/// `NMDeviceState`: 40 prepare to 90 secondaries, 100 activated.
+fn stage(state: u32) -> Stage {
+    match state {
+        40..=90 => Stage::Configuring,
+        100 => Stage::Active,
+        _ => Stage::Inactive,
+    }
+}
+
+fn is_vpn(active: &Properties<'_>) -> bool {
+    let kind = text(active, "Type").unwrap_or_default();
+    ["vpn", "wireguard", "tun"].contains(&kind) || active.get("Vpn") == Some(&Value::from(true))
+}
+
+fn is_external(active: &Properties<'_>) -> bool {
+    number(active, "StateFlags").is_some_and(|flags| flags & EXTERNAL != 0)
+}
+
+/// The object that a property points to, as it shows one of its interfaces.
+fn referenced<'t, 'm>(
+    objects: &'t Objects<'m>,
+    properties: &Properties<'m>,
+    name: &str,
+    interface: &str,
+) -> Option<&'t Properties<'m>> {
+    objects.get(path(properties, name)?)?.get(interface)
+}
+
+fn path<'t, 'm>(properties: &'t Properties<'m>, name: &str) -> Option<&'t ObjectPath<'m>> {
+    match properties.get(name)? {
+        Value::ObjectPath(path) => Some(path),
+        _ => None,
+    }
+}
+
+/// A text that says something: NetworkManager writes "" for none.
+fn text<'t>(properties: &'t Properties<'_>, name: &str) -> Option<&'t str> {
+    match properties.get(name)? {
+        Value::Str(text) => Some(text.as_str()).filter(|text| !text.is_empty()),
+        _ => None,
+    }
+}
+
+fn number(properties: &Properties<'_>, name: &str) -> Option<u32> {
+    match properties.get(name)? {
+        Value::U32(number) => Some(*number),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
