@@ -49,6 +49,19 @@ pub enum Error {
         /// Where it differs.
         source: zbus::zvariant::Error,
     },
+    /// The change was written by somebody else each time that we tried.
+    #[error("{operation} on {object}: changed by others {attempts} times meanwhile")]
+    Contended {
+        /// The method.
+        operation: &'static str,
+        /// The object that it was called on.
+        object: String,
+        /// How often it was tried.
+        attempts: usize,
+    },
+    /// A service that was to be changed does not run.
+    #[error("{0} does not run")]
+    NotRunning(&'static str),
 }
 
 impl Error {

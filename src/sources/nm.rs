@@ -1,4 +1,5 @@
-//! NetworkManager: what it says of each interface, as one snapshot.
+//! NetworkManager: what it says of each interface, as one snapshot; and the one thing that is ever changed there, a
+//! profile's own `uplinkd.*` settings.
 //!
 //! Asks, and hands what it was told to [`decode`]. Keeps nothing between two snapshots: the whole answer costs less
 //! than the care that a cache would need (a profile's version counts from the start of NetworkManager, and 1.42 has none).
@@ -6,6 +7,8 @@
 mod decode;
 mod dhcp;
 mod profile;
+mod secrets;
+mod settings;
 
 use std::collections::HashMap;
 
@@ -17,6 +20,8 @@ use zbus::zvariant::ObjectPath;
 use super::Presence;
 use super::call::{Call, Error, LIMIT, owner, within};
 use crate::core::observed::LinkFacts;
+
+pub use settings::{Storage, set_user_data};
 
 /// NetworkManager's well-known name on the system bus.
 pub const NAME: &str = "org.freedesktop.NetworkManager";

@@ -1,13 +1,17 @@
-//! What a NetworkManager profile says for us.
+//! What a NetworkManager profile says for us, and how our part of it is changed.
 //!
-//! Pure. Decides which of its properties we read. Knows nothing of what those keys mean.
+//! Pure. Decides which of its properties we read, and that nothing but the `uplinkd.*` keys of `user.data` is ever
+//! written. Knows nothing of what those keys mean.
 
 use std::collections::{BTreeMap, HashMap};
 
-use zbus::zvariant::Value;
+use zbus::zvariant::{OwnedValue, Value};
 
 /// The reply of `Settings.Connection.GetSettings`: properties by setting.
 pub(super) type Settings<'m> = HashMap<&'m str, HashMap<&'m str, Value<'m>>>;
+
+/// The same, to be sent back.
+pub(super) type OwnedSettings = HashMap<String, HashMap<String, OwnedValue>>;
 
 /// What our keys begin with. NetworkManager refuses a profile with a key that has no dot (nm-settings(5), "user").
 const PREFIX: &str = "uplinkd.";
@@ -36,6 +40,47 @@ pub(super) fn details(settings: &Settings<'_>) -> Details {
     }
 }
 
+/// Takes out what NetworkManager shows twice, in an old and a new form, so that the profile can be sent back whole.
+///
+/// Given both, it reads the old form alone, and that one holds less (nm-settings-dbus(5), "addresses", "routes", "dns";
+/// seen: a route's `mtu` and `onlink` and the server names of DNS over TLS were gone after one round trip).
+pub(super) fn drop_old_forms(settings: &mut OwnedSettings) {
+    for family in ["ipv4", "ipv6"] {
+        let Some(setting) = settings.get_mut(family) else { continue };
+        for (old, new) in [("addresses", "address-data"), ("routes", "route-data"), ("dns", "dns-data")] {
+            if setting.contains_key(new) {
+                setting.remove(old);
+            }
+        }
+    }
+}
+
+/// Applies changes, keys without the prefix, `None` removes; says whether anything is different now.
+///
+/// A `user` setting that is left without data goes, so that setting and removing a key leaves the profile as it was.
+pub(super) fn edit(settings: &mut OwnedSettings, changes: &[(String, Option<String>)]) -> bool {
+    let before = settings.get("user").and_then(|user| user.get("data")).map(|data| text_map(data));
+    let before = before.unwrap_or_default();
+    let mut after = before.clone();
+    for (key, value) in changes {
+        let key = format!("{PREFIX}{key}");
+        match value {
+            Some(value) => after.insert(key, value.clone()),
+            None => after.remove(&key),
+        };
+    }
+    if after == before {
+        return false;
+    }
+    if after.is_empty() {
+        settings.remove("user");
+    } else {
+        let data = after.into_iter().collect::<HashMap<_, _>>().into();
+        settings.entry("user".to_owned()).or_default().insert("data".to_owned(), data);
+    }
+    true
+}
+
 /// An `a{ss}`; entries of any other type are left out.
 fn text_map(map: &Value<'_>) -> BTreeMap<String, String> {
     let Value::Dict(map) = map else { return BTreeMap::new() };
@@ -53,6 +98,17 @@ mod tests {
         Value::from(map)
     }
 
+    fn profile(entries: &[(&str, &str)]) -> OwnedSettings {
+        let user = HashMap::from([("data".to_owned(), data(entries).try_to_owned().unwrap())]);
+        let id = OwnedValue::try_from(Value::from("ISP one")).unwrap();
+        let connection = HashMap::from([("id".to_owned(), id)]);
+        HashMap::from([("user".to_owned(), user), ("connection".to_owned(), connection)])
+    }
+
+    fn change(key: &str, value: Option<&str>) -> (String, Option<String>) {
+        (key.to_owned(), value.map(str::to_owned))
+    }
+
     #[test]
     fn only_our_keys_are_read() {
         let entries = [("uplinkd.weight", "2"), ("org.example.note", "x"), ("uplinkd", "y")];
@@ -68,5 +124,35 @@ mod tests {
         let user = HashMap::from([("data", Value::from(7u32))]);
         let ipv4 = HashMap::from([("method", Value::from(7u32))]);
         assert_eq!(details(&HashMap::from([("user", user), ("ipv4", ipv4)])), Details::default());
+    }
+
+    #[test]
+    fn an_edit_leaves_the_rest_alone() {
+        let mut settings = profile(&[("uplinkd.weight", "2"), ("org.example.note", "x")]);
+        assert!(edit(&mut settings, &[change("weight", Some("3")), change("tier", None)]));
+        let expected = profile(&[("uplinkd.weight", "3"), ("org.example.note", "x")]);
+        assert_eq!(text_map(&settings["user"]["data"]), text_map(&expected["user"]["data"]));
+        assert_eq!(settings["connection"], expected["connection"]);
+        assert!(!edit(&mut settings, &[change("weight", Some("3"))]));
+    }
+
+    #[test]
+    fn the_old_form_goes_where_the_new_one_is_there() {
+        let new = || OwnedValue::from(1u32);
+        let ipv4 = ["routes", "route-data", "addresses"].map(|name| (name.to_owned(), new()));
+        let mut settings = HashMap::from([("ipv4".to_owned(), HashMap::from(ipv4))]);
+        drop_old_forms(&mut settings);
+        let left = settings["ipv4"].keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(left, ["addresses", "route-data"].into());
+    }
+
+    #[test]
+    fn an_empty_user_setting_goes() {
+        let mut settings = profile(&[]);
+        settings.remove("user");
+        assert!(!edit(&mut settings, &[change("weight", None)]));
+        assert!(edit(&mut settings, &[change("weight", Some("2"))]));
+        assert!(edit(&mut settings, &[change("weight", None)]));
+        assert!(!settings.contains_key("user"));
     }
 }
