@@ -3,8 +3,11 @@
 //! A source answers "what is?" with one fresh snapshot and calls out when it may be worth asking again. What a fact
 //! means is none of its business, and a signal's content is never used: losing a nudge costs time, not correctness.
 
+pub mod bus;
 mod call;
 pub mod nm;
+
+use std::fmt;
 
 pub use call::Error;
 
@@ -17,4 +20,25 @@ pub enum Presence<T> {
     Absent,
     /// It runs, and this is what it says.
     Present(T),
+}
+
+/// Why to look again. For the log only; nothing is decided from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nudge {
+    /// The system bus was reached or lost.
+    Bus,
+    /// NetworkManager came, went, or changed something that matters.
+    NetworkManager,
+    /// systemd-networkd came or went.
+    Networkd,
+}
+
+impl fmt::Display for Nudge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Nudge::Bus => "system bus",
+            Nudge::NetworkManager => "NetworkManager",
+            Nudge::Networkd => "systemd-networkd",
+        })
+    }
 }
