@@ -7,7 +7,7 @@ use super::{Failure, print};
 use crate::config::{self, Assignment, Refusal};
 use crate::core::net::{IfName, UplinkName};
 use crate::exit;
-use crate::sources::nm;
+use crate::sources::nm::{self, Storage};
 use crate::status::{Status, UplinkStatus};
 use crate::world::chain;
 
@@ -22,8 +22,14 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
                 .map(|a| (a.key().to_owned(), a.value().map(ToString::to_string)))
                 .collect();
             let written = nm::set_user_data(client.bus(), &profile.uuid, &pairs).await;
-            written.map_err(|error| Failure::new(chain(&error)))?;
-            format!("NetworkManager's profile {:?}", profile.id)
+            let storage = written.map_err(|error| Failure::new(chain(&error)))?;
+            let fleeting = match storage {
+                Storage::Disk => "",
+                Storage::Memory => {
+                    ", which is gone after a reboot because the profile is kept in memory only"
+                }
+            };
+            format!("NetworkManager's profile {:?}{fleeting}", profile.id)
         }
         None => {
             let interface = IfName::new(&uplink.interface)

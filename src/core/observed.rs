@@ -139,7 +139,8 @@ pub struct LinkFacts {
     pub interface: IfName,
     /// Which manager says so.
     pub manager: Manager,
-    /// The profile that is active on it.
+    /// The profile that is active on it; none where the manager only shows what somebody else set up, for such a
+    /// profile is made anew each time and nothing can be known again by it.
     pub profile: Option<Profile>,
     /// How far the manager is with it.
     pub stage: Stage,
@@ -147,7 +148,8 @@ pub struct LinkFacts {
     pub metered: Option<bool>,
     /// It is a VPN, or carries one.
     pub vpn: bool,
-    /// It shares a connection with others (`method=shared`): a LAN, not an uplink.
+    /// It shares a connection with others (`method=shared`): a LAN, not an uplink. False where the profile is private
+    /// to another user.
     pub shared: bool,
     /// What it says of each family.
     pub ip: PerFamily<IpFacts>,

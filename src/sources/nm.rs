@@ -1,7 +1,7 @@
 //! NetworkManager: what it says of each interface, as one snapshot; and the one thing that is ever changed there, a
 //! profile's own `uplinkd.*` settings.
 //!
-//! Asks, and hands what it was told to [`decode`]. Keeps nothing between two snapshots: the whole answer costs less
+//! Asks, and hands what it was told to `decode`. Keeps nothing between two snapshots: the whole answer costs less
 //! than the care that a cache would need (a profile's version counts from the start of NetworkManager, and 1.42 has none).
 
 mod decode;

@@ -42,12 +42,12 @@ pub(super) fn details(settings: &Settings<'_>) -> Details {
 
 /// Takes out what NetworkManager shows twice, in an old and a new form, so that the profile can be sent back whole.
 ///
-/// Given both, it reads the old form alone, and that one cannot hold the options of a route (nm-settings-dbus(5),
-/// "addresses" and "routes"; seen: `mtu` and `onlink` were gone after one round trip).
+/// Given both, it reads the old form alone, and that one holds less (nm-settings-dbus(5), "addresses", "routes", "dns";
+/// seen: a route's `mtu` and `onlink` and the server names of DNS over TLS were gone after one round trip).
 pub(super) fn drop_old_forms(settings: &mut OwnedSettings) {
     for family in ["ipv4", "ipv6"] {
         let Some(setting) = settings.get_mut(family) else { continue };
-        for (old, new) in [("addresses", "address-data"), ("routes", "route-data")] {
+        for (old, new) in [("addresses", "address-data"), ("routes", "route-data"), ("dns", "dns-data")] {
             if setting.contains_key(new) {
                 setting.remove(old);
             }

@@ -11,8 +11,9 @@ use zbus::zvariant::{OwnedValue, Value};
 
 use super::profile::OwnedSettings;
 
-/// Settings that have no secrets; any other, one from the future included, is asked for them.
-const PLAIN: [&str; 6] = ["connection", "ipv4", "ipv6", "proxy", "user", "802-3-ethernet"];
+/// Settings that have no secrets; any other, one from the future included, is asked for them. (`ethtool` must be here:
+/// NetworkManager takes its options for secrets and answers the question with an error.)
+const PLAIN: [&str; 7] = ["connection", "ipv4", "ipv6", "proxy", "user", "802-3-ethernet", "ethtool"];
 
 /// The settings of a profile that may have secrets.
 pub(super) fn settings_to_ask(settings: &OwnedSettings) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Writing our own settings into a NetworkManager profile, with the caller's own privileges.
 //!
 //! NetworkManager (and polkit behind it) decides whether the caller may. What is changed is decided in
-//! [`super::profile`], what else must be sent along so that nothing gets lost in [`super::secrets`].
+//! `profile`, what else must be sent along so that nothing gets lost in `secrets`.
 
 use std::collections::HashMap;
 
