@@ -1,7 +1,7 @@
 //! How soon the next round may come.
 //!
-//! Pure: the time is an argument. The first nudge is answered at once; what follows is gathered; failures and
-//! fights are spaced out from 100 ms to a minute.
+//! Pure: the time is an argument. The first nudge is answered at once; what follows is gathered; failures are
+//! spaced out from 100 ms to a minute, and a fight to about one repair a second.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,8 @@ use super::round::Outcome;
 const SETTLE: Duration = Duration::from_millis(30);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// So many repairs in a row are made at once; then somebody is fighting us.
-const FREE_REPAIRS: u32 = 5;
-/// Quiet for so long ends a fight.
-const PEACE: Duration = Duration::from_secs(10);
+/// So many repairs are made at once, and one more each second; beyond that somebody is fighting us.
+const FREE_REPAIRS: u32 = 10;
 
 /// Keeps the pace.
 #[derive(Debug, Default)]
@@ -23,6 +21,7 @@ pub(super) struct Pace {
     failures: u32,
     repairs: u32,
     last_repair: Option<Instant>,
+    fighting: bool,
 }
 
 impl Pace {
@@ -33,11 +32,9 @@ impl Pace {
 
     /// Takes in what a round did; returns after what time another is due, if one is.
     pub(super) fn after(&mut self, outcome: &Outcome, now: Instant) -> Option<Duration> {
-        if self.last_repair.is_none_or(|last| now.duration_since(last) > PEACE) {
-            self.repairs = 0;
-        }
         if outcome.repaired {
-            self.repairs += 1;
+            let quiet = self.last_repair.map_or(u64::MAX, |last| now.duration_since(last).as_secs());
+            self.repairs = self.repairs.saturating_sub(u32::try_from(quiet).unwrap_or(u32::MAX)) + 1;
             self.last_repair = Some(now);
         }
         if outcome.failed.is_empty() && outcome.complete {
@@ -45,7 +42,8 @@ impl Pace {
         } else {
             self.failures += 1;
         }
-        let wait = doubled(self.failures).max(doubled(self.repairs.saturating_sub(FREE_REPAIRS)));
+        let fight = if outcome.repaired { self.repairs.saturating_sub(FREE_REPAIRS) } else { 0 };
+        let wait = doubled(self.failures).max(doubled(fight));
         self.soonest = Some(now + wait.max(SETTLE));
         (!outcome.settled()).then(|| wait.max(SETTLE))
     }
@@ -58,9 +56,12 @@ impl Pace {
         at
     }
 
-    /// Whether a fight has just been recognised as one.
-    pub(super) fn fight_begins(&self) -> bool {
-        self.repairs == FREE_REPAIRS + 1
+    /// Whether a fight has just been recognised as one; said once for each.
+    pub(super) fn fight_begins(&mut self) -> bool {
+        let before = self.fighting;
+        // Over only when all is forgiven, so that one at the brink is not announced again and again.
+        self.fighting = self.repairs > FREE_REPAIRS || (before && self.repairs > 1);
+        self.fighting && !before
     }
 }
 
@@ -102,7 +103,10 @@ mod tests {
         pace.after(&outcome(0, true), now);
         assert!(pace.fight_begins());
         assert_eq!(pace.soonest, Some(now + FIRST_WAIT));
-        let later = now + PEACE + SETTLE;
+        let later = now + Duration::from_secs(1);
+        pace.after(&outcome(0, true), later);
+        assert_eq!(pace.soonest, Some(later + FIRST_WAIT), "one a second is what a fight is slowed down to");
+        let later = later + Duration::from_secs(2);
         pace.after(&outcome(0, true), later);
         assert_eq!(pace.soonest, Some(later + SETTLE));
     }

@@ -3,6 +3,11 @@
 #[allow(dead_code, reason = "the tests and the demo each use a part of it")]
 pub mod kit;
 
+mod balance;
+mod change;
 mod ctl;
+mod desktop;
 mod install;
+mod repair;
+mod restart;
 mod smoke;
