@@ -26,8 +26,13 @@ cd "$disk/root"
 
 mount -t proc -o nosuid,nodev,noexec proc proc
 # Only this machine's own network settings may be written; the rest of the kernel is not ours.
-mount --bind proc/sys/net proc/sys/net
-mount --bind -o ro proc/sys proc/sys
+# One by one: a unit's sandbox keeps a read-only /proc/sys, but not a writable net within it.
+for part in proc/sys/*; do
+    case $part in
+    */net) ;;
+    *) mount --bind -o ro "$part" "$part" ;;
+    esac
+done
 if [ -e proc/sysrq-trigger ]; then
     mount --bind -o ro proc/sysrq-trigger proc/sysrq-trigger
 fi

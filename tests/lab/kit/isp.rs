@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
@@ -63,8 +65,9 @@ impl IspSpec {
         }
     }
 
-    /// Have leases renewed after so many seconds, so that a changed lease arrives by itself.
+    /// Have leases renewed after so many seconds, so that a changed lease arrives by itself; 3 is the least that dnsmasq sends.
     pub fn renew_after(self, seconds: u32) -> IspSpec {
+        assert!(seconds >= 3, "dnsmasq ignores renewal times below 3 s");
         IspSpec {
             renew: Some(seconds),
             ..self
@@ -200,6 +203,15 @@ impl Isp {
         self.ns.ip(&lines);
     }
 
+    /// Take the carrier away for 100 ms, as a modem does that was restarted. NetworkManager asks for its lease anew when the
+    /// carrier returns, and keeps address and routes meanwhile: the quickest way to bring it a changed lease.
+    #[track_caller]
+    pub fn blip(&self) {
+        self.carrier(false);
+        thread::sleep(Duration::from_millis(100));
+        self.carrier(true);
+    }
+
     /// Let everything behind the modem fall silent, or speak again. The modem itself goes on answering: ARP, ping, DHCP.
     #[track_caller]
     pub fn silent(&self, on: bool) {
@@ -225,7 +237,7 @@ impl Isp {
             .nft("add table netdev dead\ndelete table netdev dead\n");
         if on {
             self.ns.nft(
-                "table netdev dead { chain all { type filter hook ingress device lan priority 0; drop; } }",
+                "table netdev dead { chain everything { type filter hook ingress device lan priority 0; policy drop; }; }",
             );
         }
     }
@@ -258,7 +270,7 @@ impl Isp {
     }
 
     /// Move the modem to another address in its subnet: the old one is gone, new leases name the new one. The machine learns
-    /// it with its next lease: see [`super::Machine::renew`], [`IspSpec::renew_after`] and [`Isp::carrier`].
+    /// it with its next lease: see [`Isp::blip`], [`IspSpec::renew_after`] and [`super::Machine::renew`].
     #[track_caller]
     pub fn move_gateway(&self, gateway: Ipv4Addr) {
         self.change(|spec| spec.gateway = gateway);
@@ -371,7 +383,10 @@ impl Isp {
                 .arg(format!("--dhcp-option=option:router,{}", spec.gateway))
                 .arg(format!("--dhcp-option=option:dns-server,{}", spec.gateway));
             if let Some(seconds) = spec.renew {
-                dnsmasq.arg(format!("--dhcp-option=option:T1,{seconds}"));
+                // The server may have moved meanwhile, so the client is to ask everybody right after asking it.
+                dnsmasq
+                    .arg(format!("--dhcp-option=option:T1,{seconds}"))
+                    .arg(format!("--dhcp-option=option:T2,{}", seconds + 1));
             }
         }
         if spec.ipv6 {

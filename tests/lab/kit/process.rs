@@ -137,6 +137,11 @@ impl Daemon {
     pub fn running(&mut self) -> bool {
         matches!(self.0.try_wait(), Ok(None))
     }
+
+    /// Wait for its own end for at most `limit`, before it is killed.
+    pub fn finish(mut self, limit: Duration) {
+        poll(limit, || (!self.running()).then_some(()));
+    }
 }
 
 impl Drop for Daemon {
