@@ -52,6 +52,7 @@ impl Internet {
         dns.args([
             "--keep-in-foreground",
             "--user=root",
+            "--group=root",
             "--conf-file=/dev/null",
         ])
         .args(["--no-resolv", "--no-hosts", "--cache-size=0"])

@@ -204,7 +204,8 @@ impl Isp {
     }
 
     /// Take the carrier away for 100 ms, as a modem does that was restarted. NetworkManager asks for its lease anew when the
-    /// carrier returns, and keeps address and routes meanwhile: the quickest way to bring it a changed lease.
+    /// carrier returns, and keeps address and routes meanwhile: the quickest way to bring it a changed lease. That is NetworkManager 1.52; 1.42 (Debian 12) does not ask again unless the
+    /// carrier stays away for longer than 6 s.
     #[track_caller]
     pub fn blip(&self) {
         self.carrier(false);
@@ -355,6 +356,7 @@ impl Isp {
             .args([
                 "--keep-in-foreground",
                 "--user=root",
+                "--group=root",
                 "--conf-file=/dev/null",
             ])
             .args([

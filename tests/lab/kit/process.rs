@@ -97,7 +97,8 @@ fn words(command: &Command) -> String {
 pub struct Daemon(Child);
 
 impl Daemon {
-    /// Start `command` inside `ns`. It must not change its user, or the kernel forgets to end it with us.
+    /// Start `command` inside `ns`. It must not change its user or group, or the
+    /// kernel forgets to end it with us.
     #[track_caller]
     pub fn start(ns: &Ns, command: &Command) -> Daemon {
         Daemon::start_with(ns, command, None)
