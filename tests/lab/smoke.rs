@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::kit::address::{BULK, ECHO, HTTP, echoes4, echoes6, internet4, internet6};
 use crate::kit::traffic::seen;
 use crate::kit::{
-    HeldTcp, Lab, Manager, NewFlows, Server, Service, Spec, TcpDownload, UdpFlow, Via,
+    HeldTcp, IspSpec, Lab, Manager, NewFlows, Server, Service, Spec, TcpDownload, UdpFlow, Via,
     connect_many, isp_of, lab_or_skip, poll,
 };
 
@@ -121,31 +121,51 @@ fn silence_loss_and_death_of_a_modem() {
     assert!(ping(gateway));
 }
 
+fn gateway_arrives(lab: &Lab, gateway: Ipv4Addr) {
+    let wanted = format!("via {gateway} ");
+    let arrived = || default_of(lab, "eth1").contains(&wanted).then_some(());
+    lab.machine.wait("the new gateway", SOON, arrived);
+    let seen = seen(lab.machine.netns(), &Via::device("eth1"), echo(4));
+    assert_eq!(
+        seen.expect("the new gateway forwards"),
+        IpAddr::from(lab.isp(1).public())
+    );
+}
+
 #[test]
 fn a_moved_gateway_arrives() {
     let lab = lab_or_skip!(Spec::desktop());
-    let arrives = |gateway: Ipv4Addr| {
-        let wanted = format!("via {gateway} ");
-        let arrived = || default_of(&lab, "eth1").contains(&wanted).then_some(());
-        lab.machine.wait("the new gateway", SOON, arrived);
-        let seen = seen(lab.machine.netns(), &Via::device("eth1"), echo(4));
-        assert_eq!(
-            seen.expect("the new gateway forwards"),
-            IpAddr::from(lab.isp(1).public())
-        );
-    };
-    let by_blip = Ipv4Addr::new(192, 168, 1, 253);
-    lab.isp(1).move_gateway(by_blip);
-    lab.isp(1).blip();
-    arrives(by_blip);
-    let by_hand = Ipv4Addr::new(192, 168, 1, 252);
-    lab.isp(1).move_gateway(by_hand);
+    let moved = Ipv4Addr::new(192, 168, 1, 253);
+    lab.isp(1).move_gateway(moved);
     lab.machine.renew("eth1");
-    arrives(by_hand);
+    gateway_arrives(&lab, moved);
+    lab.isp(1)
+        .move_subnet("10.55.0.0/24".parse().expect("a subnet"));
+    lab.machine.renew("eth1");
+    gateway_arrives(&lab, Ipv4Addr::new(10, 55, 0, 254));
+}
+
+#[test]
+fn a_restarted_modem_brings_its_new_lease() {
+    // NetworkManager of Debian 12 does not ask again when the carrier returns.
+    let lab = lab_or_skip!(Spec::desktop().suite("trixie"));
+    let moved = Ipv4Addr::new(192, 168, 1, 253);
+    lab.isp(1).move_gateway(moved);
+    lab.isp(1).blip();
+    gateway_arrives(&lab, moved);
     lab.isp(1)
         .move_subnet("10.55.0.0/24".parse().expect("a subnet"));
     lab.isp(1).blip();
-    arrives(Ipv4Addr::new(10, 55, 0, 254));
+    gateway_arrives(&lab, Ipv4Addr::new(10, 55, 0, 254));
+}
+
+#[test]
+fn a_short_lease_renews_itself() {
+    let [first, second] = [1, 2].map(IspSpec::new);
+    let lab = lab_or_skip!(Spec::desktop().isps([first.renew_after(3), second]));
+    let moved = Ipv4Addr::new(192, 168, 1, 253);
+    lab.isp(1).move_gateway(moved);
+    gateway_arrives(&lab, moved);
 }
 
 #[test]
