@@ -42,7 +42,7 @@ impl Internet {
         let servers =
             [(ECHO, Service::Echo), (BULK, Service::Bulk), (FLOOD, Service::Flood), (HTTP, Service::Http)];
         let mut dns = Command::new("dnsmasq");
-        dns.args(["--keep-in-foreground", "--user=root", "--conf-file=/dev/null"])
+        dns.args(["--keep-in-foreground", "--user=root", "--group=root", "--conf-file=/dev/null"])
             .args(["--no-resolv", "--no-hosts", "--cache-size=0"])
             .arg(format!("--pid-file={}", dir.join("internet.pid").display()))
             .arg("--log-facility=/dev/null")

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
@@ -55,8 +57,9 @@ impl IspSpec {
         IspSpec { dhcp: false, ..self }
     }
 
-    /// Have leases renewed after so many seconds, so that a changed lease arrives by itself.
+    /// Have leases renewed after so many seconds, so that a changed lease arrives by itself; 3 is the least that dnsmasq sends.
     pub fn renew_after(self, seconds: u32) -> IspSpec {
+        assert!(seconds >= 3, "dnsmasq ignores renewal times below 3 s");
         IspSpec { renew: Some(seconds), ..self }
     }
 
@@ -185,6 +188,16 @@ impl Isp {
         self.ns.ip(&lines);
     }
 
+    /// Take the carrier away for 100 ms, as a modem does that was restarted. NetworkManager asks for its lease anew when the
+    /// carrier returns, and keeps address and routes meanwhile: the quickest way to bring it a changed lease. That is NetworkManager 1.52; 1.42 (Debian 12) does not ask again unless the
+    /// carrier stays away for longer than 6 s.
+    #[track_caller]
+    pub fn blip(&self) {
+        self.carrier(false);
+        thread::sleep(Duration::from_millis(100));
+        self.carrier(true);
+    }
+
     /// Let everything behind the modem fall silent, or speak again. The modem itself goes on answering: ARP, ping, DHCP.
     #[track_caller]
     pub fn silent(&self, on: bool) {
@@ -208,7 +221,7 @@ impl Isp {
         self.ns.nft("add table netdev dead\ndelete table netdev dead\n");
         if on {
             self.ns.nft(
-                "table netdev dead { chain all { type filter hook ingress device lan priority 0; drop; } }",
+                "table netdev dead { chain everything { type filter hook ingress device lan priority 0; policy drop; }; }",
             );
         }
     }
@@ -241,7 +254,7 @@ impl Isp {
     }
 
     /// Move the modem to another address in its subnet: the old one is gone, new leases name the new one. The machine learns
-    /// it with its next lease: see [`super::Machine::renew`], [`IspSpec::renew_after`] and [`Isp::carrier`].
+    /// it with its next lease: see [`Isp::blip`], [`IspSpec::renew_after`] and [`super::Machine::renew`].
     #[track_caller]
     pub fn move_gateway(&self, gateway: Ipv4Addr) {
         self.change(|spec| spec.gateway = gateway);
@@ -312,7 +325,7 @@ impl Isp {
         let file = |what: &str| self.dir.join(format!("isp{}.{what}", self.number));
         let mut dnsmasq = Command::new("dnsmasq");
         dnsmasq
-            .args(["--keep-in-foreground", "--user=root", "--conf-file=/dev/null"])
+            .args(["--keep-in-foreground", "--user=root", "--group=root", "--conf-file=/dev/null"])
             .args(["--no-resolv", "--no-hosts", "--cache-size=0", "--no-ping", "--interface=lan"])
             .arg(format!("--pid-file={}", file("pid").display()))
             .arg(format!("--log-facility={}", file("log").display()))
@@ -326,7 +339,10 @@ impl Isp {
                 .arg(format!("--dhcp-option=option:router,{}", spec.gateway))
                 .arg(format!("--dhcp-option=option:dns-server,{}", spec.gateway));
             if let Some(seconds) = spec.renew {
-                dnsmasq.arg(format!("--dhcp-option=option:T1,{seconds}"));
+                // The server may have moved meanwhile, so the client is to ask everybody right after asking it.
+                dnsmasq
+                    .arg(format!("--dhcp-option=option:T1,{seconds}"))
+                    .arg(format!("--dhcp-option=option:T2,{}", seconds + 1));
             }
         }
         if spec.ipv6 {

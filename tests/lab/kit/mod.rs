@@ -58,15 +58,14 @@ pub use traffic::{HeldTcp, NewFlows, TcpDownload, UdpFlow, connect_many};
 ///
 /// Under `CI` a missing lab is a failure, so that no suite passes by having skipped everything.
 macro_rules! lab_or_skip {
-    ($spec:expr) => {
-        match $crate::kit::available(&$spec) {
-            Ok(()) => $crate::kit::Lab::start($spec),
-            Err(reason) => {
-                fn here() {}
-                $crate::kit::skipped(std::any::type_name_of_val(&here), &reason);
-                return;
-            }
+    ($spec:expr) => {{
+        let spec = $spec;
+        if let Err(reason) = $crate::kit::available(&spec) {
+            fn here() {}
+            $crate::kit::skipped(std::any::type_name_of_val(&here), &reason);
+            return;
         }
-    };
+        $crate::kit::Lab::start(spec)
+    }};
 }
 pub(crate) use lab_or_skip;

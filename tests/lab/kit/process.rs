@@ -93,7 +93,8 @@ fn words(command: &Command) -> String {
 pub struct Daemon(Child);
 
 impl Daemon {
-    /// Start `command` inside `ns`. It must not change its user, or the kernel forgets to end it with us.
+    /// Start `command` inside `ns`. It must not change its user or group, or the
+    /// kernel forgets to end it with us.
     #[track_caller]
     pub fn start(ns: &Ns, command: &Command) -> Daemon {
         Daemon::start_with(ns, command, None)
@@ -128,6 +129,11 @@ impl Daemon {
     /// Whether it still runs.
     pub fn running(&mut self) -> bool {
         matches!(self.0.try_wait(), Ok(None))
+    }
+
+    /// Wait for its own end for at most `limit`, before it is killed.
+    pub fn finish(mut self, limit: Duration) {
+        poll(limit, || (!self.running()).then_some(()));
     }
 }
 

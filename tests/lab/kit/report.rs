@@ -109,7 +109,7 @@ impl UdpReport {
         let Some(first) = lost.next() else {
             return Duration::ZERO;
         };
-        lost.last().unwrap_or(first).sent - first.sent
+        lost.next_back().unwrap_or(first).sent - first.sent
     }
 
     /// Which addresses the other side saw, how often, in the order of their first appearance.
