@@ -66,7 +66,7 @@ install: ## Install what `make build` built below DESTDIR (the only list of inst
 	cd dist && find . -type f -exec sh -ec \
 	    'for file; do $(INSTALL) -D -m 644 "$$file" "$(DESTDIR)/$$file"; done' install {} +
 	cd dist && find . -type l -exec sh -ec \
-	    'for file; do mkdir -p "$(DESTDIR)/$${file%/*}"; cp -Pf "$$file" "$(DESTDIR)/$$file"; done' install {} +
+	    'for file; do $(INSTALL) -d -m 755 "$(DESTDIR)/$${file%/*}"; cp -Pf "$$file" "$(DESTDIR)/$$file"; done' install {} +
 	sed -i -e 's|=/usr/sbin/|=$(SBINDIR)/|' -e 's|=/usr/bin/|=$(BINDIR)/|' \
 	    '$(DESTDIR)/usr/lib/systemd/system/uplinkd.service'
 	$(INSTALL) -d -m 755 '$(DESTDIR)/etc/uplinkd/conf.d'
