@@ -25,7 +25,8 @@ msrv    := $(call field,rust-version)
 export VENDOR ?= $(wildcard $(here)/vendor)
 vendored := $(if $(VENDOR),--offline --config 'source.crates-io.replace-with="vendor"' \
     --config 'source.vendor.directory="$(VENDOR)"')
-as_root  := $(if $(filter-out 0,$(shell id -u)),--config 'target."cfg(unix)".runner=["sudo","-E"]')
+sudo     := $(if $(filter-out 0,$(shell id -u)),sudo -E)
+as_root  := $(if $(sudo),--config 'target."cfg(unix)".runner=["sudo","-E"]')
 # For builds in a copy: the same compiler and the same compiled crates, also where HOME is another.
 shared    = CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" RUSTUP_HOME="$${RUSTUP_HOME:-$$HOME/.rustup}" \
     CARGO_TARGET_DIR="$(target)" PROFILE="$(PROFILE)"
@@ -50,14 +51,14 @@ check: ## Formatting, lints, and that the pure core stays pure
 	$(CARGO) clippy --locked --all-targets $(vendored) -- -D warnings
 	$(CARGO) test --locked --test purity $(vendored)
 
-test: deps ## Install what the tests need and run them all, the lab included, as root
+test: deps lab-root ## Install what the tests need and run them all, the lab included, as root
 	$(CARGO) test --locked $(vendored) $(as_root)
 
 lab-root: deps ## Make the Debian root that the lab boots (SUITE=trixie)
-	tests/lab/mkroot $(or $(SUITE),trixie)
+	$(sudo) tests/lab/mkroot $(or $(SUITE),trixie)
 
-demo: deps ## Show it all in the lab: two ISPs, a client, a pulled cable
-	tests/lab/demo
+demo: deps lab-root deb ## Show it all in the lab: two ISPs, a client, a pulled cable
+	$(sudo) tests/lab/demo
 
 install: ## Install what `make build` built below DESTDIR (the only list of installed files)
 	@test -x '$(target)/$(PROFILE)/uplinkd' && test -x '$(target)/$(PROFILE)/uplinkctl' || \
@@ -67,7 +68,7 @@ install: ## Install what `make build` built below DESTDIR (the only list of inst
 	cd dist && find . -type f -exec sh -ec \
 	    'for file; do $(INSTALL) -D -m 644 "$$file" "$(DESTDIR)/$$file"; done' install {} +
 	cd dist && find . -type l -exec sh -ec \
-	    'for file; do mkdir -p "$(DESTDIR)/$${file%/*}"; cp -Pf "$$file" "$(DESTDIR)/$$file"; done' install {} +
+	    'for file; do $(INSTALL) -d -m 755 "$(DESTDIR)/$${file%/*}"; cp -Pf "$$file" "$(DESTDIR)/$$file"; done' install {} +
 	sed -i -e 's|=/usr/sbin/|=$(SBINDIR)/|' -e 's|=/usr/bin/|=$(BINDIR)/|' \
 	    '$(DESTDIR)/usr/lib/systemd/system/uplinkd.service'
 	$(INSTALL) -d -m 755 '$(DESTDIR)/etc/uplinkd/conf.d'
@@ -88,7 +89,7 @@ install: ## Install what `make build` built below DESTDIR (the only list of inst
 ifneq ($(SUITE),)
 deb: ## Debian package for this machine into build/; SUITE=trixie: in a clean root of it, into build/trixie/
 	$(call copy,$(out)/$(SUITE)/uplinkd-$(version))
-	debian/build-in '$(SUITE)' '$(out)/$(SUITE)/uplinkd-$(version)'
+	$(sudo) debian/build-in '$(SUITE)' '$(out)/$(SUITE)/uplinkd-$(version)'
 	rm -rf '$(out)/$(SUITE)/uplinkd-$(version)'
 	@ls '$(out)/$(SUITE)'/*.deb
 else
