@@ -60,14 +60,14 @@ fn visitors_are_answered_by_the_door_they_came_in() {
     lab.machine.wait_active(2);
     // A port forward of the administrator's own, as any firewall makes it.
     let client = "10.77.0.10";
-    lab.machine.netns().nft(&format!(
-        "table ip forwards {{
-            chain pre {{
-                type nat hook prerouting priority dstnat
-                iifname {{ \"eth1\", \"eth2\" }} tcp dport 8080 dnat to {client}:{ECHO}
-            }}
-        }}"
-    ));
+    lab.machine.write(
+        "/root/forwards.nft",
+        &format!(
+            "table ip forwards {{ chain pre {{ type nat hook prerouting priority dstnat; \
+             iifname {{ \"eth1\", \"eth2\" }} tcp dport 8080 dnat to {client}:{ECHO}; }}; }}\n"
+        ),
+    );
+    lab.machine.cmd(&["nft", "-f", "/root/forwards.nft"]).ok();
 
     let _behind = Server::start(&lab.client().ns, ECHO, Service::Echo);
     visitors_reach_the_machine(&lab);
