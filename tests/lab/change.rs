@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::ctl::{Ctl, installed, on, ours};
+use crate::ctl::{Ctl, installed, on, ours, package};
 use crate::kit::address::{ECHO, echoes4, internet4};
-use crate::kit::{IspSpec, Lab, NewFlows, Spec, UdpFlow, Via, lab_or_skip};
+use crate::kit::{Lab, NewFlows, Spec, UdpFlow, Via, lab_or_skip};
 
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -128,8 +128,7 @@ fn it_starts_with_nothing_and_takes_in_what_comes() {
     for isp in [1, 2] {
         lab.isp(isp).carrier(false);
     }
-    let Some(package) = installed_package() else { return };
-    lab.machine.install_deb(&package);
+    lab.machine.install_deb(&package());
     let status = lab.machine.wait_status("a daemon", LIMIT, |s| s["version"].is_string());
     println!("{}", lab.machine.cmd(&["uplinkctl"]).ok());
     assert_eq!(status["active"]["ipv4"], serde_json::json!([]));
@@ -138,12 +137,5 @@ fn it_starts_with_nothing_and_takes_in_what_comes() {
         lab.isp(isp).carrier(true);
         lab.machine.wait_active(isp.into());
         println!("uplink {isp} active {:?} after its carrier came, DHCP included", activated.elapsed());
-    }
-}
-
-fn installed_package() -> Option<std::path::PathBuf> {
-    match crate::kit::Install::newest() {
-        Ok(crate::kit::Install::Deb(path)) => Some(path),
-        other => panic!("{other:?}"),
     }
 }

@@ -1,15 +1,25 @@
 //! The daemon in a lab's machine, as its users see it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::kit::{Install, Lab, Machine, Spec};
 
-/// A lab with the package installed and both uplinks taken in.
+/// The package under test.
+#[track_caller]
+pub(crate) fn package() -> PathBuf {
+    match Install::newest() {
+        Ok(Install::Deb(path)) => path,
+        other => panic!("there is no package to test: {other:?}"),
+    }
+}
+
+/// A lab with the package installed.
+#[track_caller]
 pub(crate) fn installed(spec: Spec) -> Spec {
-    let package = Install::newest().unwrap_or_else(|reason| panic!("{reason}"));
-    spec.install(package)
+    spec.install(Install::Deb(package()))
 }
 
 /// What the tests ask of `uplinkctl`.

@@ -1,6 +1,6 @@
 //! A machine that does not forward: everything by rules alone.
 
-use crate::ctl::{Ctl, installed, set};
+use crate::ctl::{Ctl, installed, package, set};
 use crate::kit::address::echoes4;
 use crate::kit::{Spec, Via, connect_many, lab_or_skip};
 
@@ -28,8 +28,7 @@ fn a_desktop_gets_no_nftables_and_no_conntrack() {
 fn a_single_uplink_changes_nothing_for_others() {
     let lab = lab_or_skip!(Spec::router().isp_count(1));
     let before = lab.machine.foreign_snapshot();
-    let Ok(crate::kit::Install::Deb(package)) = crate::kit::Install::newest() else { panic!("no package") };
-    lab.machine.install_deb(&package);
+    lab.machine.install_deb(&package());
     lab.machine.wait_active(1);
     println!("{}", crate::ctl::ours(&lab.machine));
     assert_eq!(lab.machine.foreign_snapshot(), before);
