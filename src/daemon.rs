@@ -176,11 +176,10 @@ impl Daemon {
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut alive = notify::watchdog();
-        let mut due = Some(Instant::now());
+        let mut due = Instant::now();
         let mut ready = false;
         info!("uplinkd {} starts", env!("CARGO_PKG_VERSION"));
         loop {
-            let at = due.unwrap_or_else(|| Instant::now() + RESYNC);
             tokio::select! {
                 biased;
                 _ = terminate.recv() => break,
@@ -190,20 +189,20 @@ impl Daemon {
                     // Why it failed was logged.
                     let _ = self.reload();
                     notify::ready();
-                    due = Some(Instant::now());
+                    due = Instant::now();
                 }
                 Some(command) = self.commands.recv() => {
                     if self.obey(command).await {
-                        due = Some(self.pace.soonest());
+                        due = due.min(self.pace.soonest());
                     }
                 }
                 Some(nudge) = self.nudges.recv() => {
                     debug!("nudge: {nudge:?}");
                     while self.nudges.try_recv().is_ok() {}
-                    due = Some(due.unwrap_or(at).min(self.pace.soonest()));
+                    due = due.min(self.pace.soonest());
                 }
                 _ = alive.tick() => notify::alive(),
-                () = tokio::time::sleep_until(at.into()) => {
+                () = tokio::time::sleep_until(due.into()) => {
                     due = self.round().await;
                     if !ready {
                         ready = true;
@@ -216,17 +215,17 @@ impl Daemon {
         Ok(())
     }
 
-    /// One round; returns when the next is due, if one is.
-    async fn round(&mut self) -> Option<Instant> {
+    /// One round; returns when the next is due.
+    async fn round(&mut self) -> Instant {
         if self.resting {
             self.release();
-            return None;
+            return Instant::now() + RESYNC;
         }
         let outcome = match self.rounds.round(&self.bus.state()).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 warn!("{}", crate::world::chain(&error));
-                return Some(self.pace.failed(Instant::now()));
+                return self.pace.failed(Instant::now());
             }
         };
         if outcome.settled() {
@@ -238,7 +237,7 @@ impl Daemon {
         if outcome.repaired && self.pace.fight_begins() {
             warn!("somebody keeps taking away what is ours; it is put back less and less often");
         }
-        wait.map(|wait| now + wait)
+        now + wait.unwrap_or(RESYNC)
     }
 
     /// Answers those who wait for a round. One who has gone needs none.

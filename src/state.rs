@@ -2,6 +2,7 @@
 //!
 //! Decides what is kept where and how it survives a crash; not what is in it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -127,11 +128,28 @@ pub fn save_slots(dirs: &Directories, slots: &Slots) -> Result<(), Error> {
 /// Writes the names of the tables for iproute2; `/etc/iproute2/rt_tables.d/uplinkd.conf` is a link to this file.
 pub fn save_table_names(dirs: &Directories, slots: &Slots) -> Result<(), Error> {
     let path = dirs.runtime.join("rt_tables.conf");
-    let text = slots.table_names();
+    let text = slots.table_names(&foreign_table_names(&path));
     if fs::read(&path).is_ok_and(|now| now == text.as_bytes()) {
         return Ok(());
     }
     replace(&path, text.as_bytes())
+}
+
+/// The names that iproute2's other files give to tables (iproute2's lib/rt_names.c says where it looks).
+fn foreign_table_names(ours: &Path) -> BTreeSet<String> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for dir in ["/etc/iproute2", "/usr/share/iproute2", "/usr/lib/iproute2"].map(Path::new) {
+        files.push(dir.join("rt_tables"));
+        let more = fs::read_dir(dir.join("rt_tables.d")).into_iter().flatten().flatten();
+        files.extend(more.map(|entry| entry.path()));
+    }
+    files.retain(|file| fs::canonicalize(file).is_ok_and(|real| real != *ours));
+    let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
+    let names = texts.flat_map(|text| {
+        let of_line = |line: &str| line.split('#').next()?.split_whitespace().nth(1).map(str::to_owned);
+        text.lines().filter_map(of_line).collect::<Vec<_>>()
+    });
+    names.collect()
 }
 
 /// Replaces a file so that a crash leaves either the old one or the new one.

@@ -19,6 +19,8 @@ use crate::kernel::{conntrack, nfnl, nft};
 use crate::sources::bus::BusState;
 use crate::sources::{Presence, nm};
 
+/// How long a round waits for a manager that it knows already: what it last said will do.
+const BRIEFLY: Duration = Duration::from_millis(200);
 /// How long a source that is there but does not answer is waited for before the rest counts without it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -35,8 +37,19 @@ pub struct World {
 pub struct Look {
     /// What was seen.
     pub observed: Observed,
-    /// Every source that is there was heard; if not, nothing may be changed yet.
-    pub complete: bool,
+    /// How much of it can be relied on.
+    pub hearing: Hearing,
+}
+
+/// How much of a look can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hearing {
+    /// Every source that is there was heard.
+    Full,
+    /// One did not answer; what it last said counts, and it should be asked again soon.
+    Stale,
+    /// One has not been heard yet: nothing may be changed on what is known.
+    Wait,
 }
 
 /// What became of a list of changes.
@@ -60,7 +73,7 @@ impl World {
 
     /// Looks at everything.
     pub async fn observe(&mut self, bus: &BusState) -> Result<Look, rtnl::Error> {
-        let (view, told) = tokio::join!(self.rtnl.look(), ask_managers(bus));
+        let (view, told) = tokio::join!(self.rtnl.look(), ask_managers(bus, self.last_told.is_some()));
         let view = view?;
         let mut observed = Observed {
             links: view.links,
@@ -91,12 +104,12 @@ impl World {
             }
         }
         kernel.originals = self.originals.values().clone();
-        let complete = self.take_in(told, &mut observed);
-        Ok(Look { observed, complete })
+        let hearing = self.take_in(told, &mut observed);
+        Ok(Look { observed, hearing })
     }
 
-    /// Adds what the managers said; false where one must still be waited for.
-    fn take_in(&mut self, told: Told, observed: &mut Observed) -> bool {
+    /// Adds what the managers said.
+    fn take_in(&mut self, told: Told, observed: &mut Observed) -> Hearing {
         let silent = match told {
             Told::Facts(facts) => {
                 self.last_told = Some(facts);
@@ -110,9 +123,13 @@ impl World {
         };
         let known = self.last_told.is_some();
         observed.managed = self.last_told.clone().unwrap_or_default();
-        let waiting = silent.is_some() && !known && self.started.elapsed() < PATIENCE;
+        let hearing = match silent {
+            None => Hearing::Full,
+            Some(_) if known || self.started.elapsed() >= PATIENCE => Hearing::Stale,
+            Some(_) => Hearing::Wait,
+        };
         observed.unheard.extend(silent);
-        !waiting
+        hearing
     }
 
     /// Carries out changes in their order. Goes on after a failure: the next round mends what is left.
@@ -191,7 +208,7 @@ enum Told {
     NoAnswer(String),
 }
 
-async fn ask_managers(bus: &BusState) -> Told {
+async fn ask_managers(bus: &BusState, known: bool) -> Told {
     let connection = match bus {
         BusState::Connecting => return Told::NoAnswer("the D-Bus system bus is being reached for".into()),
         BusState::Unreachable(error) => {
@@ -202,10 +219,15 @@ async fn ask_managers(bus: &BusState) -> Told {
         }
         BusState::Connected(connection) => connection,
     };
-    match nm::snapshot(connection).await {
-        Ok(Presence::Present(facts)) => Told::Facts(facts),
-        Ok(Presence::Absent) => Told::Nobody(None),
-        Err(error) => Told::NoAnswer(chain(&error)),
+    // A manager that hangs must not hold up what the kernel alone can tell, such as a lost carrier.
+    let limit = if known { BRIEFLY } else { PATIENCE };
+    match tokio::time::timeout(limit, nm::snapshot(connection)).await {
+        Ok(Ok(Presence::Present(facts))) => Told::Facts(facts),
+        Ok(Ok(Presence::Absent)) => Told::Nobody(None),
+        Ok(Err(error)) => Told::NoAnswer(chain(&error)),
+        Err(_) => Told::NoAnswer(format!(
+            "NetworkManager does not answer within {limit:?}; what it last said counts"
+        )),
     }
 }
 

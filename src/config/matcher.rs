@@ -26,6 +26,12 @@ impl Matcher {
         Matcher { interface: vec![Pattern(name.as_str().to_owned())], ..Matcher::default() }
     }
 
+    /// Whether it points at a link rather than at a kind of links: then the link is meant to be an uplink.
+    pub fn is_pointed(&self) -> bool {
+        let exact = |pattern: &Pattern| !pattern.0.contains(['*', '?']);
+        self.mac.is_some() || self.connection.is_some() || self.interface.iter().any(exact)
+    }
+
     /// Whether a link is meant.
     pub fn matches(&self, link: &Subject) -> bool {
         let connection = |wanted: &String| {

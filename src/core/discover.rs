@@ -35,7 +35,12 @@ pub fn discover(config: &Config, observed: &Observed, slots: &Slots) -> Found {
     for link in &observed.links {
         let facts = observed.managed.iter().find(|f| f.interface == link.name);
         let candidate = Candidate::new(config, link, facts, &mut used, &mut found.notes);
-        candidates.extend(candidate.filter(|c| c.is_uplink(observed, slots)));
+        if candidate.settings.ignore == Some(true) {
+            // An ignored uplink is none, so it does not count as one that is away either.
+            found.slots.drop_identity(&candidate.identity(slots));
+        } else if candidate.is_uplink(observed, slots) {
+            candidates.push(candidate);
+        }
     }
     unused_sections(config, &used, &mut found.notes);
     name_and_number(candidates, observed, &mut found);
@@ -50,7 +55,7 @@ struct Candidate<'a> {
     facts: Option<&'a LinkFacts>,
     kind: LinkType,
     settings: Settings,
-    /// A section of the configuration speaks of it.
+    /// The configuration points at it.
     named: bool,
 }
 
@@ -61,7 +66,7 @@ impl<'a> Candidate<'a> {
         facts: Option<&'a LinkFacts>,
         used: &mut [bool],
         notes: &mut Vec<String>,
-    ) -> Option<Self> {
+    ) -> Self {
         let kind = link_type(link, facts);
         let profile = facts.and_then(|f| f.profile.as_ref());
         let subject = Subject {
@@ -80,11 +85,12 @@ impl<'a> Candidate<'a> {
         let mut named = false;
         for (section, used) in config.uplinks.iter().zip(used) {
             if section.matcher.matches(&subject) {
-                (*used, named) = (true, true);
+                *used = true;
+                named |= section.matcher.is_pointed();
                 settings = settings.overlaid(section.settings.clone());
             }
         }
-        (settings.ignore != Some(true)).then_some(Candidate { link, facts, kind, settings, named })
+        Candidate { link, facts, kind, settings, named }
     }
 
     /// Whether it has, or is known to have had, a way out that is not somebody else's business.

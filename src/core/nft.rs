@@ -52,6 +52,9 @@ impl fmt::Display for Generation {
 pub struct Ruleset {
     /// The uplinks by interface; at least one, and one an interface.
     pub uplinks: Vec<(IfName, Slot)>,
+    /// Masquerade global IPv6 sources as well: with two providers, half of what the LAN sends would otherwise leave
+    /// with a source address that the provider drops (RFC 2827).
+    pub masquerade_global: bool,
 }
 
 impl Ruleset {
@@ -78,6 +81,7 @@ impl Ruleset {
         let jumps: Vec<_> =
             self.uplinks.iter().map(|(name, slot)| format!("\"{name}\" : goto slot_{slot}")).collect();
         let jumps = jumps.join(", ");
+        let sources = if self.masquerade_global { "{ 2000::/3, fc00::/7 }" } else { "fc00::/7" };
         let mut text = String::new();
         for (name, slot) in &self.uplinks {
             // Bits of a mark that are not ours stay as they are.
@@ -113,7 +117,7 @@ impl Ruleset {
              \t\toifname != {{ {names} }} return\n\
              \t\tfib saddr . oif type local return\n\
              \t\tip saddr {{ 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 }} masquerade\n\
-             \t\tip6 saddr fc00::/7 masquerade\n\
+             \t\tip6 saddr {sources} masquerade\n\
              \t\tfib saddr type local masquerade\n\
              \t}}\n",
         );
@@ -127,7 +131,7 @@ mod tests {
 
     fn ruleset(uplinks: &[(&str, u8)]) -> Ruleset {
         let uplink = |&(name, slot): &(&str, u8)| (IfName::new(name).unwrap(), Slot::new(slot).unwrap());
-        Ruleset { uplinks: uplinks.iter().map(uplink).collect() }
+        Ruleset { uplinks: uplinks.iter().map(uplink).collect(), masquerade_global: false }
     }
 
     #[test]
@@ -176,6 +180,12 @@ table inet uplinkd {
 }
 "#
         );
+    }
+
+    #[test]
+    fn global_sources_are_masqueraded_on_demand() {
+        let ruleset = Ruleset { masquerade_global: true, ..ruleset(&[("a", 1)]) };
+        assert!(ruleset.text().contains("ip6 saddr { 2000::/3, fc00::/7 } masquerade"));
     }
 
     #[test]

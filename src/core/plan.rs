@@ -63,7 +63,9 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots) -> Plan {
         desired.sysctls = sysctls(&uplinks, observed);
         if observed.forwards.v4 || observed.forwards.v6 {
             let marked = uplinks.iter().map(|u| (u.dev.name.clone(), u.slot)).collect();
-            desired.ruleset = Some(Ruleset { uplinks: marked }).filter(|r| !r.uplinks.is_empty());
+            let masquerade_global = uplinks.iter().filter(|u| u.legs.v6.configured()).count() > 1;
+            desired.ruleset =
+                Some(Ruleset { uplinks: marked, masquerade_global }).filter(|r| !r.uplinks.is_empty());
             desired.flows = flows(&uplinks, &shared);
         }
     }

@@ -3,12 +3,13 @@
 //! A slot chooses mark, table and rules, so it must survive a changed address, gateway and interface index, a
 //! restart and a reboot. Nothing here reads or writes the memory; that is the daemon's state directory.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::layout::{BALANCED_TABLE, Slot};
-use super::net::{IfName, UplinkName};
+use super::net::{IfName, TableId, UplinkName};
 use super::rule::{Rule, Selector};
 
 /// What an uplink is, over all that changes about it.
@@ -72,18 +73,21 @@ impl Slots {
     }
 
     /// Lines for iproute2's list of table names, which every `ip` command on the machine reads.
-    pub fn table_names(&self) -> String {
+    ///
+    /// Names that other tables have are left out: uplinks are named by profiles, which a network may have named,
+    /// and `ip route show table vpn` must go on meaning what the administrator meant.
+    pub fn table_names(&self, taken: &BTreeSet<String>) -> String {
+        let mut names: BTreeSet<&str> = taken.iter().map(String::as_str).collect();
+        let mut text = "# Written by uplinkd.\n".to_owned();
+        let mut line = |table: TableId, name| {
+            if names.insert(name) {
+                text += &format!("{table}\t{name}\n");
+            }
+        };
+        line(BALANCED_TABLE, "uplinkd");
         let mut entries: Vec<_> = self.entries.iter().collect();
         entries.sort_by_key(|e| e.slot);
-        let mut names: Vec<&UplinkName> = Vec::new();
-        let mut text = format!("# Written by uplinkd.\n{BALANCED_TABLE}\tuplinkd\n");
-        for entry in entries {
-            // iproute2 takes the last line of a name; a second one would lead to the wrong table.
-            if !names.contains(&&entry.name) && entry.name.as_str() != "uplinkd" {
-                text += &format!("{}\t{}\n", entry.slot.table(), entry.name);
-                names.push(&entry.name);
-            }
-        }
+        entries.iter().for_each(|e| line(e.slot.table(), e.name.as_str()));
         text
     }
 
@@ -114,6 +118,11 @@ impl Slots {
     pub fn multihomed(&self) -> bool {
         let mut interfaces = self.entries.iter().map(|e| &e.interface);
         interfaces.next().is_some_and(|first| interfaces.any(|other| other != first))
+    }
+
+    /// Forgets an uplink by what it is.
+    pub fn drop_identity(&mut self, identity: &Identity) {
+        self.entries.retain(|e| &e.identity != identity);
     }
 
     /// Forgets an uplink by name; tells whether there was one.
@@ -217,6 +226,15 @@ mod tests {
         assert!(!slots.multihomed());
         slots.assign(&profile("C"), &name("cable"), &dev("eth0"), &[]);
         assert!(slots.multihomed());
+    }
+
+    #[test]
+    fn table_names_leave_other_tables_theirs() {
+        let mut slots = Slots::default();
+        slots.assign(&profile("A"), &name("dsl"), &dev("eth1"), &[]);
+        slots.assign(&profile("B"), &name("vpn"), &dev("wlan0"), &[]);
+        let taken = BTreeSet::from(["vpn".to_owned()]);
+        assert_eq!(slots.table_names(&taken), "# Written by uplinkd.\n7000\tuplinkd\n7001\tdsl\n");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::core::change::Change;
@@ -18,7 +19,7 @@ use crate::kernel::rtnl;
 use crate::sources::bus::BusState;
 use crate::state::{self, Directories, Memory};
 use crate::status::Status;
-use crate::world::{Look, World, chain};
+use crate::world::{Hearing, Look, World, chain};
 
 /// Gateways whose neighbour entries matter; shared with the one who listens to the kernel.
 pub(super) type Gateways = Arc<Mutex<Vec<IpAddr>>>;
@@ -82,9 +83,11 @@ impl Rounds {
 
     /// Brings the kernel to what it should be.
     pub(super) async fn round(&mut self, bus: &BusState) -> Result<Outcome, rtnl::Error> {
-        let Look { observed, complete } = self.world.observe(bus).await?;
-        if !complete {
-            return Ok(Outcome { failed: Vec::new(), repaired: false, complete });
+        let start = Instant::now();
+        let Look { observed, hearing } = self.world.observe(bus).await?;
+        let looked = start.elapsed();
+        if hearing == Hearing::Wait {
+            return Ok(Outcome { failed: Vec::new(), repaired: false, complete: false });
         }
         let slots = self.remembered(&observed.kernel.rules);
         let plan = plan(&self.config, &observed, &slots);
@@ -102,7 +105,8 @@ impl Rounds {
         self.watch_gateways(&plan);
         self.notes = report.failed.iter().map(|failure| format!("failed: {failure}")).collect();
         self.last = plan;
-        Ok(Outcome { failed: report.failed, repaired, complete })
+        debug!("round: looked for {looked:?}, {} changes, {:?} in all", changes.len(), start.elapsed());
+        Ok(Outcome { failed: report.failed, repaired, complete: hearing == Hearing::Full })
     }
 
     /// What a round would do now.
@@ -171,7 +175,10 @@ impl Rounds {
             true => Ok(()),
             false => state::save_slots(&self.dirs, &plan.slots),
         };
-        let saved = saved.and_then(|()| state::save_table_names(&self.dirs, &plan.slots));
+        let saved = saved.and_then(|()| match plan.slots == self.last.slots {
+            true => Ok(()),
+            false => state::save_table_names(&self.dirs, &plan.slots),
+        });
         if let Err(error) = saved {
             warn!("{}", chain(&error));
         }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::ctl::{Ctl, installed, on, set};
-use crate::kit::address::{DESTINATIONS, ECHO, echoes4, internet4};
+use crate::kit::address::{DESTINATIONS, ECHO, echoes4, echoes6, internet4};
 use crate::kit::{
     HeldTcp, IspSpec, Lab, Ns, Server, Service, Shares, Spec, UdpFlow, Via, connect_many, isp_of, lab_or_skip,
 };
@@ -34,6 +34,33 @@ fn weights_share_out_the_clients_and_the_routers_own_connections() {
     lab.machine.wait_status("weight 2", Duration::from_secs(5), |s| on(s, "eth1")["weight"] == 2);
     assert_two_to_one("client", &lab.client().ns);
     assert_two_to_one("router", lab.machine.netns());
+}
+
+#[test]
+fn ipv6_is_balanced_and_bound_like_ipv4() {
+    let lab = lab_or_skip!(installed(Spec::router().ipv6()));
+    lab.machine.wait_status("both active over IPv6", Duration::from_secs(15), |s| {
+        s["active"]["ipv6"].as_array().is_some_and(|list| list.len() == 2)
+    });
+    set(&lab, 1, "weight=2");
+    for (who, ns) in [("client", &lab.client().ns), ("router", lab.machine.netns())] {
+        let shares = connect_many(ns, &Via::any(), 600, &echoes6());
+        println!("{who}: {} of {} by ISP 1", shares.of(1), shares.answered());
+        assert!(shares.failures.is_empty(), "{:?}", shares.failures);
+        assert!((57..=76).contains(&(shares.of(1) * 100 / 600)), "{who}: {shares:?}");
+    }
+    for isp in [1, 2] {
+        let shares = connect_many(lab.machine.netns(), &Via::device(&lab.isp(isp).device()), 40, &echoes6());
+        assert_eq!(shares.of(isp), 40, "{shares:?}");
+        assert_eq!(lab.isp(isp).spoofed(), 0);
+    }
+    // A host of the LAN with an address of one provider's is answered by whichever carries it.
+    let global = "2001:db8:1:ffff::10";
+    lab.machine.netns().ip("addr add 2001:db8:1:ffff::1/64 dev lan0 nodad");
+    lab.client().ns.ip(&format!("addr add {global}/64 dev lan0 nodad"));
+    let source = Via::address(global.parse::<std::net::IpAddr>().expect("an address"));
+    let shares = connect_many(&lab.client().ns, &source, 100, &echoes6());
+    assert!(shares.failures.is_empty() && shares.isps() == [1, 2], "{shares:?}");
 }
 
 #[test]
