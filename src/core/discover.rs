@@ -281,7 +281,9 @@ fn name_and_number(candidates: Vec<Candidate<'_>>, observed: &Observed, found: &
             false => identities[at].clone(),
         };
         let interface = &candidate.link.name;
-        let Some(slot) = found.slots.assign(&identity, &name, interface, &identities) else {
+        let Some(slot) =
+            found.slots.assign(&identity, &name, interface, &identities, &observed.foreign_tables)
+        else {
             found.notes.push(format!("{name}: 63 uplinks are present already; this one is left alone"));
             continue;
         };

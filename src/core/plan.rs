@@ -69,6 +69,14 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots) -> Plan {
             desired.flows = flows(&uplinks, &shared);
         }
     }
+    // The kernel would replace a foreign route of the same key.
+    let is_foreign = |key: &RouteKey| {
+        let same = |d: &DefaultRoute| {
+            (d.family.default_prefix(), d.table, d.metric) == (key.dest, key.table, key.metric)
+        };
+        observed.defaults.iter().any(same)
+    };
+    desired.routes.retain(|route| !is_foreign(&route.key));
     clashes(observed, &mut notes);
     notes.extend(observed.unheard.iter().cloned());
     Plan { desired, uplinks, active, slots, notes }

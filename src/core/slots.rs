@@ -133,7 +133,8 @@ impl Slots {
     }
 
     /// The slot of an uplink that is present now: the remembered one, else a free one, else the one that was
-    /// unseen for longest. `present` are the identities that must not lose theirs.
+    /// unseen for longest. `present` are the identities that must not lose theirs, `avoided` the tables in which
+    /// somebody else has routes.
     ///
     /// None when 63 uplinks are present already.
     pub fn assign(
@@ -142,9 +143,12 @@ impl Slots {
         name: &UplinkName,
         interface: &IfName,
         present: &[Identity],
+        avoided: &BTreeSet<TableId>,
     ) -> Option<Slot> {
         let tick = self.entries.iter().map(|e| e.seen).max().unwrap_or(0) + 1;
-        let at = self.position(identity, interface, present).or_else(|| self.make_room(identity, present))?;
+        let at = self
+            .position(identity, interface, present)
+            .or_else(|| self.make_room(identity, present, avoided))?;
         let newest = self.last_on(interface).map(|e| e.slot);
         let entry = &mut self.entries[at];
         let settled =
@@ -173,9 +177,16 @@ impl Slots {
     }
 
     /// Makes an entry with a free slot, or takes that of the absent uplink that was unseen for longest.
-    fn make_room(&mut self, identity: &Identity, present: &[Identity]) -> Option<usize> {
-        let free = Slot::all().find(|slot| self.entries.iter().all(|e| e.slot != *slot));
-        if let Some(slot) = free {
+    fn make_room(
+        &mut self,
+        identity: &Identity,
+        present: &[Identity],
+        avoided: &BTreeSet<TableId>,
+    ) -> Option<usize> {
+        let mut free: Vec<_> =
+            Slot::all().filter(|slot| self.entries.iter().all(|e| e.slot != *slot)).collect();
+        free.sort_by_key(|slot| avoided.contains(&slot.table()));
+        if let Some(&slot) = free.first() {
             let (identity, name) = (identity.clone(), UplinkName::nameless());
             self.entries.push(Entry { slot, identity, name, interface: String::new(), seen: 0 });
             return Some(self.entries.len() - 1);
@@ -193,6 +204,10 @@ mod tests {
         UplinkName::new(text).unwrap()
     }
 
+    fn none() -> BTreeSet<TableId> {
+        BTreeSet::new()
+    }
+
     fn dev(text: &str) -> IfName {
         IfName::new(text).unwrap()
     }
@@ -206,11 +221,26 @@ mod tests {
     }
 
     #[test]
+    fn tables_of_others_are_avoided_while_there_is_room() {
+        let mut slots = Slots::default();
+        let avoided = BTreeSet::from([TableId(7001), TableId(7003)]);
+        let mut take = |n: u8, avoided| {
+            let interface = format!("e{n}");
+            slots
+                .assign(&profile(&interface), &name(&interface), &dev(&interface), &[], avoided)
+                .map(Slot::get)
+        };
+        assert_eq!([take(1, &avoided), take(2, &avoided)], [Some(2), Some(4)]);
+        let all = Slot::all().map(Slot::table).collect();
+        assert_eq!(take(3, &all), Some(1));
+    }
+
+    #[test]
     fn a_slot_is_kept_when_more_becomes_known() {
         let mut slots = Slots::default();
-        let first = slots.assign(&interface("eth1"), &name("eth1"), &dev("eth1"), &[]);
-        let later = slots.assign(&profile("A"), &name("dsl"), &dev("eth1"), &[]);
-        let named = slots.assign(&Identity::Name(name("wan")), &name("wan"), &dev("eth1"), &[]);
+        let first = slots.assign(&interface("eth1"), &name("eth1"), &dev("eth1"), &[], &none());
+        let later = slots.assign(&profile("A"), &name("dsl"), &dev("eth1"), &[], &none());
+        let named = slots.assign(&Identity::Name(name("wan")), &name("wan"), &dev("eth1"), &[], &none());
         assert_eq!((first, later), (named, named));
         assert_eq!(slots.entries().len(), 1);
     }
@@ -218,21 +248,21 @@ mod tests {
     #[test]
     fn two_profiles_of_one_interface_are_two_uplinks() {
         let mut slots = Slots::default();
-        let home = slots.assign(&profile("A"), &name("home"), &dev("wlan0"), &[]);
-        let work = slots.assign(&profile("B"), &name("work"), &dev("wlan0"), &[]);
+        let home = slots.assign(&profile("A"), &name("home"), &dev("wlan0"), &[], &none());
+        let work = slots.assign(&profile("B"), &name("work"), &dev("wlan0"), &[], &none());
         assert_ne!(home, work);
-        assert_eq!(slots.assign(&profile("A"), &name("home"), &dev("wlan0"), &[]), home);
+        assert_eq!(slots.assign(&profile("A"), &name("home"), &dev("wlan0"), &[], &none()), home);
         assert_eq!(slots.last_on(&dev("wlan0")).map(|e| e.slot), home);
         assert!(!slots.multihomed());
-        slots.assign(&profile("C"), &name("cable"), &dev("eth0"), &[]);
+        slots.assign(&profile("C"), &name("cable"), &dev("eth0"), &[], &none());
         assert!(slots.multihomed());
     }
 
     #[test]
     fn table_names_leave_other_tables_theirs() {
         let mut slots = Slots::default();
-        slots.assign(&profile("A"), &name("dsl"), &dev("eth1"), &[]);
-        slots.assign(&profile("B"), &name("vpn"), &dev("wlan0"), &[]);
+        slots.assign(&profile("A"), &name("dsl"), &dev("eth1"), &[], &none());
+        slots.assign(&profile("B"), &name("vpn"), &dev("wlan0"), &[], &none());
         let taken = BTreeSet::from(["vpn".to_owned()]);
         assert_eq!(slots.table_names(&taken), "# Written by uplinkd.\n7000\tuplinkd\n7001\tdsl\n");
     }
@@ -240,11 +270,11 @@ mod tests {
     #[test]
     fn a_settled_memory_does_not_change() {
         let mut slots = Slots::default();
-        slots.assign(&profile("A"), &name("dsl"), &dev("eth1"), &[]);
-        slots.assign(&profile("B"), &name("lte"), &dev("wwan0"), &[]);
+        slots.assign(&profile("A"), &name("dsl"), &dev("eth1"), &[], &none());
+        slots.assign(&profile("B"), &name("lte"), &dev("wwan0"), &[], &none());
         let before = slots.clone();
-        slots.assign(&profile("A"), &name("dsl"), &dev("eth1"), &[]);
-        slots.assign(&profile("B"), &name("lte"), &dev("wwan0"), &[]);
+        slots.assign(&profile("A"), &name("dsl"), &dev("eth1"), &[], &none());
+        slots.assign(&profile("B"), &name("lte"), &dev("wwan0"), &[], &none());
         assert_eq!(slots, before);
     }
 
@@ -253,10 +283,14 @@ mod tests {
         let mut slots = Slots::default();
         let present: Vec<_> = (0..63).map(|n| profile(&n.to_string())).collect();
         for (n, identity) in present.iter().enumerate() {
-            assert!(slots.assign(identity, &name(&format!("u{n}")), &dev(&format!("e{n}")), &[]).is_some());
+            assert!(
+                slots
+                    .assign(identity, &name(&format!("u{n}")), &dev(&format!("e{n}")), &[], &none())
+                    .is_some()
+            );
         }
-        assert_eq!(slots.assign(&profile("x"), &name("x"), &dev("ex"), &present), None);
-        let slot = slots.assign(&profile("x"), &name("x"), &dev("ex"), &present[1..]);
+        assert_eq!(slots.assign(&profile("x"), &name("x"), &dev("ex"), &present, &none()), None);
+        let slot = slots.assign(&profile("x"), &name("x"), &dev("ex"), &present[1..], &none());
         assert_eq!(slot.map(Slot::get), Some(1));
     }
 }
