@@ -7,6 +7,7 @@ mod plan;
 mod set;
 mod status;
 
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -109,7 +110,8 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, text }) => {
-            eprintln!("uplinkctl: {}", text.trim_end());
+            // Nobody to read it is no reason to panic.
+            let _ = writeln!(std::io::stderr(), "uplinkctl: {}", text.trim_end());
             ExitCode::from(code)
         }
     }
@@ -138,7 +140,6 @@ async fn run(command: Command) -> Result<(), Failure> {
 
 /// Prints to standard output. A reader that has gone (`| head`) is no failure.
 fn print(text: &str) -> Result<(), Failure> {
-    use std::io::{ErrorKind, Write};
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(error)),
         _ => Ok(()),

@@ -15,19 +15,27 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 const QUEUE: usize = 256;
 
 /// Sets up the log. `UPLINKD_LOG` chooses what is logged, as in `UPLINKD_LOG=debug`; the default is `info`.
-pub fn start() {
+///
+/// Returns whether it reaches whoever reads standard error, which systemd connects to the journal.
+pub fn start() -> bool {
     let filter = EnvFilter::builder().with_env_var("UPLINKD_LOG").try_from_env();
     let registry = Registry::default().with(filter.unwrap_or_else(|_| EnvFilter::new("info,zbus=warn")));
     if std::io::stderr().is_terminal() {
-        return registry.with(terminal()).init();
+        registry.with(terminal()).init();
+        return true;
     }
     if let Ok(journal) = tracing_journald::layer() {
-        return registry.with(journal.with_syslog_identifier("uplinkd".into())).init();
+        registry.with(journal.with_syslog_identifier("uplinkd".into())).init();
+        return std::env::var_os("JOURNAL_STREAM").is_some();
     }
     match Syslog::connect() {
         Some(syslog) => registry.with(syslog).init(),
-        None => registry.with(terminal()).init(),
+        None => {
+            registry.with(terminal()).init();
+            return true;
+        }
     }
+    false
 }
 
 /// Lines for a person; no colour where nobody sees it.

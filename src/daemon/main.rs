@@ -1,5 +1,6 @@
 //! The daemon's command line.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,7 +27,7 @@ struct Arguments {
 /// Runs `uplinkd`.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log::start();
+    let seen = log::start();
     let options = Options { config: arguments.config, dirs: Directories::from_environment() };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -40,8 +41,11 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Who started it by hand sees it, and the journal keeps it.
             error!("{}", chain(&error));
+            if !seen {
+                // Who started it in a script sees it too; nobody to read it is no failure.
+                let _ = writeln!(std::io::stderr(), "uplinkd: {}", chain(&error));
+            }
             ExitCode::from(error.exit_code())
         }
     }
