@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Config};
 use crate::exit;
@@ -30,6 +30,11 @@ use round::Rounds;
 
 /// How often everything is looked at without an occasion.
 const RESYNC: Duration = Duration::from_secs(60);
+
+/// What is said after a start with broken files.
+const NONE_IN_USE: &str = "NO CONFIGURATION IS IN USE, because the files have errors";
+/// What is said after a reload of broken files.
+const FORMER_IN_USE: &str = "the former configuration stays in use, because the files have errors";
 
 /// What a start needs to know.
 #[derive(Debug, Clone)]
@@ -67,12 +72,15 @@ pub enum Error {
 pub async fn run(options: Options) -> Result<(), Error> {
     may_administer()?;
     options.dirs.create()?;
-    let _lock = Lock::take(&options.dirs)?;
-    let config = config::load(&options.config).unwrap_or_else(|problems| {
-        // A router that reboots with a broken file must still come up.
-        warn!("the configuration is not used until it is mended:\n{problems}");
-        Config::default()
-    });
+    let _lock = Lock::take(&options.dirs).await?;
+    // A router that reboots with a broken file must still come up.
+    let (config, distrust) = match config::load(&options.config) {
+        Ok(config) => (config, None),
+        Err(problems) => (Config::default(), Some(format!("{NONE_IN_USE}: {problems}"))),
+    };
+    if let Some(why) = &distrust {
+        error!("{why}");
+    }
     let (nudger, nudges) = mpsc::channel(16);
     let (orders, commands) = mpsc::channel(16);
     let bus = Bus::start(nudger.clone());
@@ -88,6 +96,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         resting: false,
         waiting: Vec::new(),
         told: None,
+        distrust,
     };
     daemon.run().await
 }
@@ -96,7 +105,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
 pub async fn once(options: Options) -> Result<(), Error> {
     may_administer()?;
     options.dirs.create()?;
-    let _lock = Lock::take(&options.dirs)?;
+    let _lock = Lock::take(&options.dirs).await?;
     let config = config::load(&options.config)?;
     let (nudger, _nudges) = mpsc::channel(16);
     let bus = Bus::start(nudger);
@@ -120,7 +129,7 @@ pub async fn once(options: Options) -> Result<(), Error> {
 pub async fn flush(dirs: &Directories) -> Result<(), Error> {
     may_administer()?;
     dirs.create()?;
-    let _lock = Lock::take(dirs)?;
+    let _lock = Lock::take(dirs).await?;
     let mut rounds = Rounds::new(dirs, Config::default(), Default::default())?;
     rounds.flush().await?.map_err(Error::Unfinished)
 }
@@ -168,6 +177,8 @@ struct Daemon {
     waiting: Vec<oneshot::Sender<()>>,
     /// The status that was last announced.
     told: Option<Status>,
+    /// What is wrong with the configuration's files, while they are not what is in use.
+    distrust: Option<String>,
 }
 
 impl Daemon {
@@ -261,6 +272,7 @@ impl Daemon {
 
     fn status(&self) -> Status {
         let mut status = self.rounds.status();
+        status.notes.splice(0..0, self.distrust.clone());
         if self.resting {
             status.notes.insert(0, "flushed: nothing is managed until `uplinkctl reload`".into());
         }
@@ -280,6 +292,9 @@ impl Daemon {
                 let outcome = self.reload();
                 let done = outcome.is_ok();
                 drop(answer.send(outcome));
+                if !done {
+                    self.announce().await;
+                }
                 return done;
             }
             Command::Nudge(answer) => {
@@ -311,11 +326,14 @@ impl Daemon {
             Ok(config) => {
                 info!("configuration read");
                 self.rounds.configure(config);
-                self.resting = false;
+                (self.resting, self.distrust) = (false, None);
                 Ok(())
             }
             Err(problems) => {
-                warn!("the configuration stays as it was:\n{problems}");
+                let bare = self.distrust.as_ref().is_some_and(|why| why.starts_with(NONE_IN_USE));
+                let why = format!("{}: {problems}", if bare { NONE_IN_USE } else { FORMER_IN_USE });
+                warn!("{why}");
+                self.distrust = Some(why);
                 Err(problems.to_string())
             }
         }

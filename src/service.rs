@@ -77,7 +77,7 @@ impl Service {
         #[zbus(connection)] bus: &Connection,
     ) -> fdo::Result<()> {
         authorise(bus, &header, "org.uplinkd.Uplinkd1.reload").await?;
-        self.order(Command::Reload).await
+        self.ask(Command::Reload).await?.map_err(fdo::Error::InvalidFileContent)
     }
 
     /// Looks again and returns when the routing stands, after `seconds` at the latest; 0 does not wait.

@@ -3,9 +3,11 @@
 //! Decides what is kept where and how it survives a crash; not what is in it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -76,18 +78,45 @@ impl Error {
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held for its effect")] Flock<File>);
 
+/// How long another instance is waited for: one that was started by a hook is done by then.
+const LOCK_LIMIT: Duration = Duration::from_secs(2);
+
 impl Lock {
     /// Takes it, or says who has it.
-    pub fn take(dirs: &Directories) -> Result<Self, Error> {
+    pub async fn take(dirs: &Directories) -> Result<Self, Error> {
         let path = dirs.runtime.join("lock");
-        // For reading suffices, and works whoever made the file.
-        let file = File::open(&path).or_else(|_| File::create(&path)).map_err(Error::of("open", &path))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Lock(lock)),
-            Err((_, nix::Error::EWOULDBLOCK)) => Err(Error::Locked(path)),
-            Err((_, error)) => Err(Error::of("lock", &path)(error.into())),
+        let deadline = Instant::now() + LOCK_LIMIT;
+        let mut file = open_lock(&path).map_err(Error::of("open", &path))?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Lock(lock)),
+                Err((_, nix::Error::EWOULDBLOCK)) if Instant::now() >= deadline => {
+                    return Err(Error::Locked(path));
+                }
+                Err((again, nix::Error::EWOULDBLOCK)) => file = again,
+                Err((_, error)) => return Err(Error::of("lock", &path)(error.into())),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Opens the lock for its owner alone, as whoever can open it can keep us from starting; what root makes is given to
+/// the directory's owner, who is the daemon's user.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let open = || options.open(path);
+    let file = open().or_else(|error| match error.kind() {
+        // In a directory of ours, yet another's: left by somebody's hand, as root lets nothing of the kind stay.
+        ErrorKind::PermissionDenied => fs::remove_file(path).and_then(|()| open()),
+        _ => Err(error),
+    })?;
+    if nix::unistd::geteuid().is_root() {
+        let owner = fs::metadata(path.with_file_name(""))?;
+        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(file)
 }
 
 /// What became of the memory of slots.
@@ -157,6 +186,8 @@ fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     let fresh = path.with_extension("new");
     let write = || {
         let mut file = File::create(&fresh)?;
+        // Not left to the umask of a root who runs a hook by hand: the daemon's user and ip(8) read it too.
+        file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&fresh, path)

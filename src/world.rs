@@ -144,12 +144,18 @@ impl World {
                 false => adopt(&adopted).await,
             };
             let count = adopted.len().max(1);
+            let unloaded = outcome.is_err() && matches!(change, Change::LoadRuleset(_));
             match outcome {
                 Ok(()) => {
                     rest[..count].iter().for_each(|change| info!("{change}"));
                     report.done += count;
                 }
                 Err(why) => report.failed.push(format!("{change}: {why}")),
+            }
+            if unloaded {
+                // Marks of flows mean nothing without the table; they come with its next load.
+                rest = others.iter().position(|c| adoption(c).is_none()).map_or(&[], |at| &others[at..]);
+                continue;
             }
             rest = if adopted.is_empty() { others } else { &rest[count..] };
         }

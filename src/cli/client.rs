@@ -28,8 +28,12 @@ impl Client {
             let mend = "start it with: systemctl start uplinkd";
             Failure::with(exit::UNAVAILABLE, format!("uplinkd is not running ({why}); {mend}"))
         };
-        let bus = crate::sources::bus::connect().await;
-        let bus = bus.map_err(|error| gone(&crate::world::chain(&error)))?;
+        // It may well run, but can be asked by the bus only.
+        let busless = |error| {
+            let (why, mend) = (crate::world::chain(&error), "start it with: systemctl start dbus");
+            Failure::with(exit::UNAVAILABLE, format!("uplinkd cannot be asked without D-Bus ({why}); {mend}"))
+        };
+        let bus = crate::sources::bus::connect().await.map_err(busless)?;
         let dbus = DBusProxy::new(&bus).await.map_err(|error| gone(&error.to_string()))?;
         let name = BUS_NAME.try_into().map_err(Failure::new)?;
         match dbus.name_has_owner(name).await {
@@ -79,6 +83,7 @@ fn failure(error: zbus::Error) -> Failure {
     let code = match name.as_str() {
         "org.freedesktop.DBus.Error.AccessDenied" => exit::PERMISSION,
         "org.freedesktop.DBus.Error.ServiceUnknown" => exit::UNAVAILABLE,
+        "org.freedesktop.DBus.Error.InvalidFileContent" => exit::CONFIG,
         _ => exit::FAILURE,
     };
     Failure::with(code, text.as_deref().unwrap_or(name.as_str()))

@@ -52,6 +52,8 @@ pub(super) struct Rounds {
     forwards: PerFamily<bool>,
     gateways: Gateways,
     notes: Vec<String>,
+    /// Why the memory of slots could not be written, while it waits for that.
+    unsaved: Option<String>,
 }
 
 impl Rounds {
@@ -66,6 +68,7 @@ impl Rounds {
             forwards: PerFamily::default(),
             gateways,
             notes: Vec::new(),
+            unsaved: None,
         })
     }
 
@@ -77,7 +80,7 @@ impl Rounds {
     /// What the last round found and decided.
     pub(super) fn status(&self) -> Status {
         let mut status = Status::of(&self.last, self.forwards);
-        status.notes.extend(self.notes.iter().cloned());
+        status.notes.extend(self.notes.iter().chain(&self.unsaved).cloned());
         status
     }
 
@@ -94,8 +97,13 @@ impl Rounds {
         let changes = diff(&plan.desired, &observed.kernel);
         self.remember(&plan, &slots);
         let report = self.world.apply(&changes).await;
-        for failure in &report.failed {
-            warn!("failed: {failure}");
+        let failed: Vec<String> = report.failed.iter().map(|failure| format!("failed: {failure}")).collect();
+        // What lasts is said once; the status goes on saying it.
+        for failure in failed.iter().filter(|failure| !self.notes.contains(failure)) {
+            warn!("{failure}");
+        }
+        for note in plan.notes.iter().filter(|note| !self.last.notes.contains(note)) {
+            info!("note: {note}");
         }
         if report.done > 0 {
             info!("{} changes applied", report.done);
@@ -103,7 +111,7 @@ impl Rounds {
         let repaired = !changes.is_empty() && plan.desired == self.last.desired;
         self.forwards = observed.forwards;
         self.watch_gateways(&plan);
-        self.notes = report.failed.iter().map(|failure| format!("failed: {failure}")).collect();
+        self.notes = failed;
         self.last = plan;
         debug!("round: looked for {looked:?}, {} changes, {:?} in all", changes.len(), start.elapsed());
         Ok(Outcome { failed: report.failed, repaired, complete: hearing == Hearing::Full })
@@ -170,18 +178,23 @@ impl Rounds {
         self.slots.get_or_insert_with(read).clone()
     }
 
+    /// Writes down what is new about the slots, or what could not be written before.
     fn remember(&mut self, plan: &Plan, before: &Slots) {
-        let saved = match plan.slots == *before {
-            true => Ok(()),
-            false => state::save_slots(&self.dirs, &plan.slots),
+        let again = self.unsaved.is_some();
+        let save = || {
+            if again || plan.slots != *before {
+                state::save_slots(&self.dirs, &plan.slots)?;
+            }
+            if again || plan.slots != self.last.slots {
+                state::save_table_names(&self.dirs, &plan.slots)?;
+            }
+            Ok::<_, state::Error>(())
         };
-        let saved = saved.and_then(|()| match plan.slots == self.last.slots {
-            true => Ok(()),
-            false => state::save_table_names(&self.dirs, &plan.slots),
-        });
-        if let Err(error) = saved {
-            warn!("{}", chain(&error));
+        let unsaved = save().err().map(|error| format!("the memory of slots is not kept: {}", chain(&error)));
+        if let Some(why) = unsaved.as_ref().filter(|why| self.unsaved.as_ref() != Some(why)) {
+            warn!("{why}");
         }
+        self.unsaved = unsaved;
         self.slots = Some(plan.slots.clone());
     }
 
