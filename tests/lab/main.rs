@@ -4,6 +4,7 @@
 pub mod kit;
 
 mod balance;
+mod bus;
 mod change;
 mod ctl;
 mod desktop;
@@ -11,5 +12,6 @@ mod input;
 mod install;
 mod repair;
 mod restart;
+mod settings;
 mod smoke;
 mod surroundings;
