@@ -22,7 +22,10 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
                 .map(|a| (a.key().to_owned(), a.value().map(ToString::to_string)))
                 .collect();
             let written = nm::set_user_data(client.bus(), &profile.uuid, &pairs).await;
-            let storage = written.map_err(|error| Failure::new(chain(&error)))?;
+            let storage = written.map_err(|error| {
+                let denied = error.dbus_name().is_some_and(|name| name.ends_with("Denied"));
+                refused(denied, &error)
+            })?;
             let fleeting = match storage {
                 Storage::Disk => "",
                 Storage::Memory => {
@@ -35,8 +38,13 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
             let interface = IfName::new(&uplink.interface)
                 .ok_or_else(|| Failure::new("its interface has no usable name"))?;
             let name = UplinkName::try_from(uplink.name.clone()).map_err(Failure::new)?;
-            let path = config::edit(Path::new(config::MAIN_FILE), &name, &interface, &assignments)
-                .map_err(|error| Failure::new(chain(&error)))?;
+            let path = config::edit(Path::new(config::MAIN_FILE), &name, &interface, &assignments).map_err(
+                |error| {
+                    let denied = matches!(&error, config::Error::Write { source, .. }
+                        if source.kind() == std::io::ErrorKind::PermissionDenied);
+                    refused(denied, &error)
+                },
+            )?;
             client.call("Reload", &()).await?;
             path.display().to_string()
         }
@@ -48,6 +56,17 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
 
 /// How long the routing may take to stand.
 const WAIT_SECONDS: u32 = 5;
+
+/// Why it could not be written, and who could do it.
+fn refused(denied: bool, error: &dyn std::error::Error) -> Failure {
+    match denied {
+        true => {
+            let why = format!("{}; root and the members of group uplinkd may", chain(error));
+            Failure::with(exit::PERMISSION, why)
+        }
+        false => Failure::new(chain(error)),
+    }
+}
 
 fn parse(text: &str) -> Result<Assignment, Failure> {
     text.parse().map_err(|refusal: Refusal| Failure::with(exit::USAGE, refusal))
