@@ -79,6 +79,7 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots) -> Plan {
     desired.routes.retain(|route| !is_foreign(&route.key));
     clashes(observed, &mut notes);
     notes.extend(observed.unheard.iter().cloned());
+    let notes = notes.iter().map(|note| on_one_line(note)).collect();
     Plan { desired, uplinks, active, slots, notes }
 }
 
@@ -317,6 +318,13 @@ fn sysctls(uplinks: &[Uplink], observed: &Observed) -> BTreeMap<Sysctl, String> 
         }
     }
     wanted
+}
+
+/// A note without what a network or a joker may have put into a name: a line's end, after which `plan --full | sh` would
+/// run what follows, or what moves a terminal's cursor or turns its text around (Unicode Standard Annex 9, 2.1 to 2.4).
+fn on_one_line(note: &str) -> String {
+    let harmful = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    note.chars().map(|c| if harmful(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Marks, tables and preferences of ours that somebody else uses.

@@ -15,5 +15,7 @@ mod repair;
 mod restart;
 mod settings;
 mod smoke;
+mod strange;
 mod surroundings;
 mod tell;
+mod vpn;

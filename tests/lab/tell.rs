@@ -25,6 +25,12 @@ fn the_plan_is_what_is_applied() {
     let settings = lab.machine.sh(sysctls).ok();
     let nobody = "setpriv --reuid nobody --regid nogroup --clear-groups uplinkctl plan --full";
     let full = lab.machine.sh(nobody).ok();
+    // All but what is loaded in nftables now, which a plan of the whole does not depend on.
+    let full: String = full
+        .lines()
+        .filter(|line| !line.starts_with("# nftables: "))
+        .map(|line| format!("{line}\n"))
+        .collect();
     assert_eq!(full, ctl(&lab.machine, "plan --full"), "everybody is told the same");
     // Flushed, the plan of what would change is the whole of it; and a shell that carries it out does what we do.
     ctl(&lab.machine, "flush");
