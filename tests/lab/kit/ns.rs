@@ -70,6 +70,18 @@ impl Ns {
         }
     }
 
+    /// Do `work` inside the namespace on the calling thread, which is back where it was afterwards: a thread that stayed
+    /// would keep the namespace alive.
+    #[track_caller]
+    pub fn visit<T>(&self, work: impl FnOnce() -> T) -> T {
+        let file = File::open("/proc/thread-self/ns/net").expect("a thread has a namespace");
+        let home = Ns { name: "the visitor".into(), file: Arc::new(file) };
+        self.enter();
+        let done = work();
+        home.enter();
+        done
+    }
+
     /// Run `work` on a thread inside the namespace and hand back what it returns.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let inside = || {

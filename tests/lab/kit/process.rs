@@ -119,10 +119,7 @@ impl Daemon {
             wrapped.stdout(log).stderr(errors);
         }
         let ns = ns.clone();
-        let child = on_spawner(move || {
-            ns.enter();
-            wrapped.spawn()
-        });
+        let child = on_spawner(move || ns.visit(|| wrapped.spawn()));
         Daemon(child.unwrap_or_else(|error| panic!("cannot start `{text}`: {error}")))
     }
 
