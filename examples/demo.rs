@@ -4,6 +4,7 @@
 //! touched. Ends with 0 only if every step did what it says.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
@@ -59,10 +60,10 @@ fn main() -> ExitCode {
         eprintln!("\ndemo: interrupted; everything is taken away");
         return ExitCode::from(130);
     }
-    if outcome.is_ok() && show.wrong() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if matches!(outcome, Ok(Some(()))) && show.wrong() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Have Ctrl-C end the demo as a failure does, so that the lab is taken apart and nothing stays.
+/// Have Ctrl-C end the demo at its next pause, so that the lab is taken apart and nothing stays.
 fn take_interrupts() {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
     // Threads that are started later, which is all of them, inherit this; commands do not.
@@ -78,24 +79,24 @@ fn take_interrupts() {
     });
 }
 
-/// Waits, unless somebody wants the demo to end.
-fn pause(milliseconds: u64) {
-    assert!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+/// Waits; nothing when somebody wants the demo to end.
+fn pause(milliseconds: u64) -> Option<()> {
     sleep(Duration::from_millis(milliseconds));
+    (!INTERRUPTED.load(Ordering::Relaxed)).then_some(())
 }
 
-fn story(show: &mut Show, spec: Spec, package: &Path) {
+fn story(show: &mut Show, spec: Spec, package: &Path) -> Option<()> {
     let start = Instant::now();
     show.step("Boot a Debian router with two ISPs and a LAN, in namespaces of their own", "");
     let lab = Lab::start(spec);
     let traces = Traces::of(&lab);
     let before = lab.machine.foreign_snapshot();
 
-    install(show, &lab, package);
-    balance(show, &lab);
-    unplug(show, &lab);
-    plug_in(show, &lab);
-    kill(show, &lab);
+    install(show, &lab, package)?;
+    balance(show, &lab)?;
+    unplug(show, &lab)?;
+    plug_in(show, &lab)?;
+    kill(show, &lab)?;
     remove(show, &lab, &before);
 
     show.step("Take the lab apart", "");
@@ -103,41 +104,43 @@ fn story(show: &mut Show, spec: Spec, package: &Path) {
     let left = poll(SOON, || traces.left().is_empty().then_some(()));
     show.claim(left.is_some(), &format!("no process, namespace or mount is left {}", traces.left()));
     show.end(start.elapsed());
+    Some(())
 }
 
-fn install(show: &mut Show, lab: &Lab, package: &Path) {
+fn install(show: &mut Show, lab: &Lab, package: &Path) -> Option<()> {
     let file = package.file_name().unwrap_or_default().to_string_lossy();
     show.step("Install the package; there is nothing to configure", &format!("# apt install ./{file}"));
     let took = lab.machine.install_deb(package);
     let start = Instant::now();
     lab.machine.wait_active(2);
     show.say(&format!("apt took {}; both uplinks active {} later", seconds(took), seconds(start.elapsed())));
-    pause(0);
+    pause(0)?;
     show.command("See what it found", &lab.machine, "uplinkctl");
     show.command(
         "See the default route that it made, ahead of NetworkManager's",
         &lab.machine,
         "ip route show default",
     );
+    Some(())
 }
 
-fn balance(show: &mut Show, lab: &Lab) {
+fn balance(show: &mut Show, lab: &Lab) -> Option<()> {
     let count = format!("client$ nc 203.0.113.N {ECHO}    # {CONNECTIONS} times, N from 1 to 48");
     show.step(
         &format!("Open {CONNECTIONS} connections from the LAN and see by which ISP they arrive"),
         &count,
     );
-    split(show, lab, 40..=60);
+    split(show, lab, 40..=60)?;
 
     show.command("Give the fibre twice the share", &lab.machine, "uplinkctl set fibre weight=2");
     lab.machine.wait_status("weight 2", SOON, |status| on(status, "eth1")["weight"] == 2);
     show.step("The same again", &count);
-    split(show, lab, 57..=76);
+    split(show, lab, 57..=76)
 }
 
 /// Connects and shows the shares; the first ISP's, in percent, must be as `wanted`.
-fn split(show: &mut Show, lab: &Lab, wanted: std::ops::RangeInclusive<usize>) {
-    pause(0);
+fn split(show: &mut Show, lab: &Lab, wanted: RangeInclusive<usize>) -> Option<()> {
+    pause(0)?;
     let shares = connect_many(&lab.client().ns, &Via::any(), CONNECTIONS, &echoes4());
     for (name, isp) in NAMES.iter().zip(1..) {
         show.bar(name, shares.of(isp), CONNECTIONS);
@@ -145,6 +148,7 @@ fn split(show: &mut Show, lab: &Lab, wanted: std::ops::RangeInclusive<usize>) {
     let share = shares.of(1) * 100 / CONNECTIONS;
     show.must(shares.answered() == CONNECTIONS, "every connection is answered");
     show.must(wanted.contains(&share), &format!("the fibre has {wanted:?} percent"));
+    Some(())
 }
 
 /// What the client does meanwhile: 16 flows of 100 datagrams a second, and 200 new flows a second.
@@ -171,17 +175,17 @@ impl Traffic {
     }
 }
 
-fn unplug(show: &mut Show, lab: &Lab) {
+fn unplug(show: &mut Show, lab: &Lab) -> Option<()> {
     show.step(
         "Pull the fibre's cable while the client has 16 flows running and opens 200 new ones a second",
         "isp-1# ip link set lan down",
     );
     let traffic = Traffic::start(lab);
-    pause(1000);
+    pause(1000)?;
     let cut = traffic.start.elapsed();
     lab.isp(1).carrier(false);
     lab.machine.wait_active(1);
-    pause(1500);
+    pause(1500)?;
     let (running, fresh) = traffic.stop();
     let began_on = |report: &UdpReport| report.seen().first().and_then(|(seen, _)| isp_of(*seen));
     for (name, isp) in NAMES.iter().zip(1..) {
@@ -199,33 +203,35 @@ fn unplug(show: &mut Show, lab: &Lab) {
     show.say(&format!("new, the second after  {sent:3}   lost        {lost:2}"));
     show.must(lost * 50 <= sent, "new flows go on");
     show.command("See what it made of that", &lab.machine, "uplinkctl");
+    Some(())
 }
 
-fn plug_in(show: &mut Show, lab: &Lab) {
+fn plug_in(show: &mut Show, lab: &Lab) -> Option<()> {
     show.step("Plug the cable in again", "isp-1# ip link set lan up");
     let start = Instant::now();
     lab.isp(1).carrier(true);
     lab.machine.wait_active(2);
     show.say(&format!("both uplinks active again after {}", seconds(start.elapsed())));
-    split(show, lab, 57..=76);
+    split(show, lab, 57..=76)
 }
 
-fn kill(show: &mut Show, lab: &Lab) {
+fn kill(show: &mut Show, lab: &Lab) -> Option<()> {
     let daemon = || lab.machine.cmd(&["systemctl", "show", "-P", "MainPID", "uplinkd"]).ok();
     let command = "systemctl kill --signal=KILL uplinkd";
     show.step("Kill the daemon under the same traffic", &format!("# {command}"));
     let old = daemon();
     let traffic = Traffic::start(lab);
-    pause(500);
+    pause(500)?;
     lab.machine.sh(command).ok();
     lab.machine
         .wait("another daemon", SOON, || (!["0", old.trim()].contains(&daemon().trim())).then_some(()));
     lab.machine.wait_active(2);
-    pause(500);
+    pause(500)?;
     let (running, fresh) = traffic.stop();
     let sent = fresh.sent() + running.iter().map(UdpReport::sent).sum::<usize>();
     let lost = fresh.lost() + running.iter().map(UdpReport::lost).sum::<usize>();
     show.claim(lost == 0, &format!("{lost} of {sent} packets were lost, and systemd has started another"));
+    Some(())
 }
 
 fn remove(show: &mut Show, lab: &Lab, before: &str) {
