@@ -25,8 +25,9 @@ msrv    := $(call field,rust-version)
 export VENDOR ?= $(wildcard $(here)/vendor)
 vendored := $(if $(VENDOR),--offline --config 'source.crates-io.replace-with="vendor"' \
     --config 'source.vendor.directory="$(VENDOR)"')
+comma    := ,
 sudo     := $(if $(filter-out 0,$(shell id -u)),sudo -E)
-as_root  := $(if $(sudo),--config 'target."cfg(unix)".runner=["sudo","-E"]')
+as_root  := $(if $(sudo),--config 'target."cfg(unix)".runner=["sudo"$(comma)"-E"]')
 # Which root to boot and which package to install in it, where SUITE says.
 in_lab    = $(if $(SUITE),UPLINKD_LAB_SUITE='$(SUITE)' UPLINKD_DEB="$$(ls -t '$(out)/$(SUITE)'/uplinkd_*.deb | head -n 1)")
 # For builds in a copy: the same compiler and the same compiled crates, also where HOME is another.
