@@ -130,12 +130,12 @@ fn balance(show: &mut Show, lab: &Lab) -> Option<()> {
         &format!("Open {CONNECTIONS} connections from the LAN and see by which ISP they arrive"),
         &count,
     );
-    split(show, lab, 40..=60)?;
+    split(show, lab, 36..=64)?;
 
     show.command("Give the fibre twice the share", &lab.machine, "uplinkctl set fibre weight=2");
     lab.machine.wait_status("weight 2", SOON, |status| on(status, "eth1")["weight"] == 2);
     show.step("The same again", &count);
-    split(show, lab, 57..=76)
+    split(show, lab, 54..=79)
 }
 
 /// Connects and shows the shares; the first ISP's, in percent, must be as `wanted`.
@@ -192,15 +192,13 @@ fn unplug(show: &mut Show, lab: &Lab) -> Option<()> {
         let flows: Vec<_> = running.iter().filter(|report| began_on(report) == Some(isp)).collect();
         let lost = flows.iter().map(|report| report.lost()).max().unwrap_or(0);
         let silence = flows.iter().map(|report| report.longest_silence()).max().unwrap_or_default();
-        let (count, silence_ms) = (flows.len(), silence.as_millis());
-        show.say(&format!(
-            "running, on the {name}   {count:3}   lost by any {lost:2}   longest silence {silence_ms} ms"
-        ));
+        let (what, count, silence_ms) = (format!("running, on the {name}"), flows.len(), silence.as_millis());
+        show.say(&format!("{what:22}  {count:3}   lost by any {lost:2}   longest silence {silence_ms} ms"));
         show.must(silence < GO_ON, "running flows go on");
         show.must(isp == 1 || lost == 0, "flows on the cable notice nothing");
     }
     let (lost, sent) = fresh.lost_between(cut, cut + Duration::from_secs(1));
-    show.say(&format!("new, the second after  {sent:3}   lost        {lost:2}"));
+    show.say(&format!("{:22}  {sent:3}   lost        {lost:2}", "new, the second after"));
     show.must(lost * 50 <= sent, "new flows go on");
     show.command("See what it made of that", &lab.machine, "uplinkctl");
     Some(())
@@ -212,7 +210,7 @@ fn plug_in(show: &mut Show, lab: &Lab) -> Option<()> {
     lab.isp(1).carrier(true);
     lab.machine.wait_active(2);
     show.say(&format!("both uplinks active again after {}", seconds(start.elapsed())));
-    split(show, lab, 57..=76)
+    split(show, lab, 54..=79)
 }
 
 fn kill(show: &mut Show, lab: &Lab) -> Option<()> {
