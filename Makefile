@@ -39,7 +39,7 @@ rm -rf '$(1)' && mkdir -p '$(1)'
 tar --exclude=./.git --exclude=./build --exclude=./target --exclude=./vendor -cf - . | tar -xf - -C '$(1)'
 endef
 
-.PHONY: all help build check test lab-root demo lab-shell install deb rpm vendor deps toolchain clean
+.PHONY: all help build check test lab-root figures demo lab-shell install deb rpm vendor deps toolchain clean
 
 all: build
 
@@ -59,6 +59,11 @@ test: deps lab-root ## Install what the tests need and run them all, the lab inc
 
 lab-root: deps ## Make the Debian root that the lab boots (SUITE=trixie)
 	$(sudo) tests/lab/mkroot $(or $(SUITE),trixie)
+
+figures: deps ## Print times, memory and processor use, measured in the lab (two minutes)
+	tests/lab/mkroot trixie
+	$(CARGO) bench --locked $(vendored)
+	$(CARGO) test --locked $(vendored) $(as_root) --test lab figures -- --ignored --nocapture
 
 demo: lab-root ## Show it all in the lab: two ISPs, a client, a pulled cable
 	$(MAKE) deb

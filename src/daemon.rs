@@ -193,13 +193,13 @@ impl Daemon {
                 }
                 Some(command) = self.commands.recv() => {
                     if self.obey(command).await {
-                        due = due.min(self.pace.soonest());
+                        due = due.min(self.pace.soonest(Instant::now()));
                     }
                 }
                 Some(nudge) = self.nudges.recv() => {
                     debug!("nudge: {nudge:?}");
                     while self.nudges.try_recv().is_ok() {}
-                    due = due.min(self.pace.soonest());
+                    due = due.min(self.pace.soonest(Instant::now()));
                 }
                 _ = alive.tick() => notify::alive(),
                 () = tokio::time::sleep_until(due.into()) => {

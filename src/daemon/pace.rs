@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::round::Outcome;
 
-/// What follows a round within this time is gathered into one.
-const SETTLE: Duration = Duration::from_millis(30);
+/// What follows a round within this time is gathered into one. A round costs about 2 ms.
+const SETTLE: Duration = Duration::from_millis(3);
+/// What it grows to while nudges pour in, as when a manager activates a connection.
+const LONGEST_SETTLE: Duration = Duration::from_millis(48);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// So many repairs are made at once, and one more each second; beyond that somebody is fighting us.
@@ -18,6 +20,7 @@ const FREE_REPAIRS: u32 = 10;
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     soonest: Option<Instant>,
+    settle: Duration,
     failures: u32,
     repairs: u32,
     last_repair: Option<Instant>,
@@ -26,8 +29,8 @@ pub(super) struct Pace {
 
 impl Pace {
     /// When the next round may come.
-    pub(super) fn soonest(&self) -> Instant {
-        self.soonest.unwrap_or_else(Instant::now).max(Instant::now())
+    pub(super) fn soonest(&self, now: Instant) -> Instant {
+        self.soonest.map_or(now, |soonest| soonest.max(now))
     }
 
     /// Takes in what a round did; returns after what time another is due, if one is.
@@ -44,8 +47,10 @@ impl Pace {
         }
         let fight = if outcome.repaired { self.repairs.saturating_sub(FREE_REPAIRS) } else { 0 };
         let wait = doubled(self.failures).max(doubled(fight));
-        self.soonest = Some(now + wait.max(SETTLE));
-        (!outcome.settled()).then(|| wait.max(SETTLE))
+        let pouring = self.soonest.is_some_and(|soonest| now < soonest + 2 * self.settle);
+        self.settle = if pouring { (2 * self.settle).min(LONGEST_SETTLE) } else { SETTLE };
+        self.soonest = Some(now + wait.max(self.settle));
+        (!outcome.settled()).then(|| wait.max(self.settle))
     }
 
     /// Takes in that a round could not even look.
@@ -89,7 +94,22 @@ mod tests {
         assert_eq!(waits[..3], [100, 200, 400].map(Duration::from_millis));
         assert_eq!(waits[11], LONGEST_WAIT);
         assert_eq!(pace.after(&outcome(0, false), now), None);
-        assert_eq!(pace.soonest, Some(now + SETTLE));
+    }
+
+    #[test]
+    fn what_pours_in_is_gathered_ever_longer_until_it_ends() {
+        let mut pace = Pace::default();
+        let mut now = Instant::now();
+        let mut settled = Vec::new();
+        for _ in 0..7 {
+            pace.after(&outcome(0, false), now);
+            settled.push((pace.soonest(now) - now).as_millis());
+            now = pace.soonest(now);
+        }
+        assert_eq!(settled, [3, 6, 12, 24, 48, 48, 48]);
+        now += Duration::from_millis(200);
+        pace.after(&outcome(0, false), now);
+        assert_eq!(pace.soonest(now) - now, SETTLE);
     }
 
     #[test]
@@ -98,7 +118,7 @@ mod tests {
         let now = Instant::now();
         for _ in 0..FREE_REPAIRS {
             pace.after(&outcome(0, true), now);
-            assert_eq!(pace.soonest, Some(now + SETTLE));
+            assert!(pace.soonest <= Some(now + LONGEST_SETTLE));
         }
         pace.after(&outcome(0, true), now);
         assert!(pace.fight_begins());

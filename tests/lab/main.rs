@@ -7,6 +7,7 @@ mod balance;
 mod change;
 mod ctl;
 mod desktop;
+mod figures;
 mod install;
 mod repair;
 mod restart;

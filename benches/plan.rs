@@ -1,0 +1,70 @@
+//! How long a round of deciding takes with as many uplinks as there can be: discover, plan and diff.
+
+use std::time::Instant;
+
+use uplinkd::config::Config;
+use uplinkd::core::diff::diff;
+use uplinkd::core::net::{Family, IfIndex, IfName, MacAddr, Metric, PerFamily, TableId};
+use uplinkd::core::observed::{Address, DefaultRoute, Link, Observed};
+use uplinkd::core::plan::plan;
+use uplinkd::core::slots::Slots;
+
+fn main() {
+    for count in [4, 63] {
+        let (observed, slots) = settled(count);
+        let mut times: Vec<_> = (0..200)
+            .map(|_| {
+                let start = Instant::now();
+                let plan = plan(&Config::default(), &observed, &slots);
+                let changes = diff(&plan.desired, &observed.kernel);
+                assert!(changes.is_empty(), "{changes:?}");
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        println!("{count} uplinks, both families: median {:?}, longest {:?}", times[100], times[199]);
+    }
+}
+
+/// A router with so many uplinks whose kernel is as it should be.
+fn settled(count: u8) -> (Observed, Slots) {
+    let mut observed = Observed { forwards: PerFamily { v4: true, v6: true }, ..Observed::default() };
+    for n in 1..=count {
+        let index = IfIndex(n.into());
+        observed.links.push(Link {
+            index,
+            name: IfName::new(&format!("eth{n}")).expect("a name"),
+            kind: None,
+            arphrd: 1,
+            mac: Some(MacAddr([2, 0, 0, 0, 0, n])),
+            up: true,
+            carrier: true,
+            controller: None,
+        });
+        let addresses = [format!("10.{n}.0.2"), format!("2001:db8:{n}::2")];
+        let gateways = [format!("10.{n}.0.1"), "fe80::1".to_owned()];
+        for ((family, ip), gateway) in Family::BOTH.into_iter().zip(addresses).zip(gateways) {
+            observed.addresses.push(Address {
+                dev: index,
+                ip: ip.parse().expect("an address"),
+                prefix_len: if family == Family::V4 { 24 } else { 64 },
+                peer: None,
+                secondary: false,
+                tentative: false,
+                global: true,
+            });
+            observed.defaults.push(DefaultRoute {
+                family,
+                table: TableId::MAIN,
+                metric: Metric(100 + u32::from(n)),
+                hops: vec![(index, Some(gateway.parse().expect("an address")))],
+            });
+        }
+    }
+    let plan = plan(&Config::default(), &observed, &Slots::default());
+    observed.kernel.rules = plan.desired.rules.iter().cloned().collect();
+    observed.kernel.routes = plan.desired.routes.iter().cloned().collect();
+    observed.kernel.ruleset = plan.desired.ruleset.as_ref().map(|ruleset| ruleset.generation());
+    observed.kernel.sysctls = plan.desired.sysctls.clone();
+    (observed, plan.slots)
+}
