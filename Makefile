@@ -25,8 +25,11 @@ msrv    := $(call field,rust-version)
 export VENDOR ?= $(wildcard $(here)/vendor)
 vendored := $(if $(VENDOR),--offline --config 'source.crates-io.replace-with="vendor"' \
     --config 'source.vendor.directory="$(VENDOR)"')
+comma    := ,
 sudo     := $(if $(filter-out 0,$(shell id -u)),sudo -E)
-as_root  := $(if $(sudo),--config 'target."cfg(unix)".runner=["sudo","-E"]')
+as_root  := $(if $(sudo),--config 'target."cfg(unix)".runner=["sudo"$(comma)"-E"]')
+# Which root to boot and which package to install in it, where SUITE says.
+in_lab    = $(if $(SUITE),UPLINKD_LAB_SUITE='$(SUITE)' UPLINKD_DEB="$$(ls -t '$(out)/$(SUITE)'/uplinkd_*.deb | head -n 1)")
 # For builds in a copy: the same compiler and the same compiled crates, also where HOME is another.
 shared    = CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" RUSTUP_HOME="$${RUSTUP_HOME:-$$HOME/.rustup}" \
     CARGO_TARGET_DIR="$(target)" PROFILE="$(PROFILE)"
@@ -36,7 +39,7 @@ rm -rf '$(1)' && mkdir -p '$(1)'
 tar --exclude=./.git --exclude=./build --exclude=./target --exclude=./vendor -cf - . | tar -xf - -C '$(1)'
 endef
 
-.PHONY: all help build check test lab-root figures demo install deb rpm vendor deps toolchain clean
+.PHONY: all help build check test lab-root figures demo lab-shell install deb rpm vendor deps toolchain clean
 
 all: build
 
@@ -62,8 +65,13 @@ figures: deps ## Print times, memory and processor use, measured in the lab (two
 	$(CARGO) bench --locked $(vendored)
 	$(CARGO) test --locked $(vendored) $(as_root) --test lab figures -- --ignored --nocapture
 
-demo: deps lab-root deb ## Show it all in the lab: two ISPs, a client, a pulled cable
-	$(sudo) tests/lab/demo
+demo: lab-root ## Show it all in the lab: two ISPs, a client, a pulled cable
+	$(MAKE) deb
+	$(in_lab) $(CARGO) run -q --locked --example demo $(vendored) $(as_root)
+
+lab-shell: lab-root ## A shell in the lab's router, with the package installed
+	$(MAKE) deb
+	$(in_lab) $(CARGO) run -q --locked --example lab-shell $(vendored) $(as_root)
 
 install: ## Install what `make build` built below DESTDIR (the only list of installed files)
 	@test -x '$(target)/$(PROFILE)/uplinkd' && test -x '$(target)/$(PROFILE)/uplinkctl' || \

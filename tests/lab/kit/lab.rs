@@ -81,7 +81,7 @@ impl Lab {
             lab.wait_for_uplinks(&spec);
         }
         lab.ready = start.elapsed();
-        println!("lab: D-Bus after {:?}, uplinks after {:?}", lab.booted, lab.ready);
+        println!("lab: D-Bus after {:.0?}, uplinks after {:.0?}", lab.booted, lab.ready);
         if let Install::Deb(package) = &spec.install {
             let took = lab.machine.install_deb(package);
             println!("lab: {} installed in {took:?}", package.display());
@@ -196,8 +196,15 @@ fn seeds(spec: &Spec) -> Vec<Seed> {
 fn turn(exclusive: bool) -> Flock<File> {
     let path = std::env::temp_dir().join("uplinkd-lab.turn");
     let file = File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let how = if exclusive { FlockArg::LockExclusive } else { FlockArg::LockShared };
-    match Flock::lock(file, how) {
+    let (how, at_once) = match exclusive {
+        true => (FlockArg::LockExclusive, FlockArg::LockExclusiveNonblock),
+        false => (FlockArg::LockShared, FlockArg::LockSharedNonblock),
+    };
+    let waited = Flock::lock(file, at_once).or_else(|(file, _)| {
+        eprintln!("lab: waits until another lab has ended");
+        Flock::lock(file, how)
+    });
+    match waited {
         Ok(turn) => turn,
         Err((_, error)) => panic!("cannot lock {}: {error}", path.display()),
     }
