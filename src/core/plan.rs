@@ -272,8 +272,9 @@ fn bypass_rules(family: Family) -> Vec<Rule> {
 fn next_hop(uplink: &Uplink, leg: &Leg) -> Option<NextHop> {
     let via = leg.gateway.map(Gateway::ip)?;
     // A link-local IPv6 gateway is always on the link.
-    let on_link = |ip: IpAddr| leg.connected.iter().any(|(net, _)| net.contains(&ip));
-    let onlink = via.is_some_and(|ip| ip.is_ipv4() && !on_link(ip));
+    let link_local = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let on_link = |ip: IpAddr| link_local(ip) || leg.connected.iter().any(|(net, _)| net.contains(&ip));
+    let onlink = via.is_some_and(|ip| !on_link(ip));
     Some(NextHop { dev: uplink.dev.clone(), via, onlink, weight: Default::default() })
 }
 
