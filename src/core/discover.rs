@@ -191,6 +191,7 @@ impl<'a> Candidate<'a> {
             connected: connected(&own),
             metric,
             gateway_mac: neighbour.map(|n| n.mac),
+            takes_routes: up,
             ..Leg::default()
         };
         leg.state = match (leg.configured(), up && carrier) {

@@ -117,7 +117,7 @@ impl FamilyPlan<'_> {
     fn tables(&mut self) {
         let family = self.family;
         let mut routes = Vec::new();
-        for (uplink, leg) in self.configured() {
+        for (uplink, leg) in self.configured().filter(|(_, leg)| leg.takes_routes) {
             let table = uplink.slot.table();
             let metric = usual_metric(family);
             let hop =
