@@ -100,10 +100,12 @@ impl<'a> Candidate<'a> {
         leads_out || self.named || slots.last_on(&self.link.name).is_some()
     }
 
-    /// Enslaved to a bridge or bond: then that is the interface with the addresses. Members of a VRF keep their own.
+    /// Enslaved to a bridge or bond: then that is the interface with the addresses. Members of a VRF keep their own,
+    /// but apart from everything else: whoever wants one for an uplink has to say so.
     fn is_port(&self, observed: &Observed) -> bool {
-        let controller = self.link.controller.and_then(|c| observed.links.iter().find(|l| l.index == c));
-        controller.is_some_and(|c| c.kind.as_deref() != Some("vrf"))
+        let in_vrf =
+            |index| observed.links.iter().any(|l| l.index == index && l.kind.as_deref() == Some("vrf"));
+        self.link.controller.is_some_and(|controller| !(self.named && in_vrf(controller)))
     }
 
     /// A VPN or an overlay: kinds of `IFLA_INFO_KIND` that carry somebody's tunnel.
