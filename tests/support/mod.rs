@@ -5,11 +5,13 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod arbitrary;
 mod events;
 pub(crate) mod fib;
 pub(crate) mod kernel;
 pub(crate) mod lookup;
 pub(crate) mod round;
 pub(crate) mod scenario;
+mod show;
 pub(crate) mod text;
 pub(crate) mod world;

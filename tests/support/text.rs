@@ -100,6 +100,11 @@ pub(crate) fn parse(text: &str) -> World {
     world
 }
 
+/// Adds what one line says to a world.
+pub(crate) fn add(world: &mut World, line: &str) {
+    read(world, &mut Vec::new(), &mut Vec::new(), line);
+}
+
 fn read<'a>(
     world: &mut World,
     masters: &mut Vec<(usize, &'a str)>,

@@ -12,7 +12,7 @@ use uplinkd::core::sysctl::Sysctl;
 use super::fib::{FibRoute, FibRule};
 
 /// A world without uplinkd.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct World {
     pub(crate) config: Config,
     pub(crate) slots: Slots,
