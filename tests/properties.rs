@@ -182,7 +182,8 @@ fn apply_watched(kernel: &mut Memory, Round { plan, changes }: &Round) -> Result
 /// A packet that would not leave by an uplink if we were not there, but does now, or elsewhere than before.
 ///
 /// What main has a route for that is longer than /1 is left to main ahead of whatever follows our block: that much is
-/// intended, and so it is allowed. A foreign rule that leads into a table of ours gets what it asks for.
+/// intended, and so it is allowed. It includes a refusal: no rule can suppress an `unreachable` default that is the
+/// best of main. A foreign rule that leads into a table of ours gets what it asks for.
 fn leak(kernel: &Memory, plan: &Plan) -> Option<String> {
     let without = kernel.without_ours();
     let into_ours = |r: &FibRule| !r.is_ours() && r.table.is_some_and(|t| Slot::of_table(t).is_some());
@@ -199,8 +200,9 @@ fn leak(kernel: &Memory, plan: &Plan) -> Option<String> {
             before if before.within(&uplinks) => after.within(&uplinks),
             before => *before == after,
         };
-        let long = without.best(TableId::MAIN, Packet::to(to)).is_some_and(|r| r.key.dest.prefix_len() > 1);
-        (!fine && !long).then(|| format!("{to}: {before:?} without us, now {after:?}"))
+        let main = without.best(TableId::MAIN, Packet::to(to));
+        let left_to_main = main.is_some_and(|r| r.key.dest.prefix_len() > 1 || r.legs.is_empty());
+        (!fine && !left_to_main).then(|| format!("{to}: {before:?} without us, now {after:?}"))
     })
 }
 
