@@ -194,13 +194,13 @@ impl Daemon {
                 }
                 Some(command) = self.commands.recv() => {
                     if self.obey(command).await {
-                        due = Some(self.pace.soonest());
+                        due = Some(self.pace.soonest(Instant::now()));
                     }
                 }
                 Some(nudge) = self.nudges.recv() => {
                     debug!("nudge: {nudge:?}");
                     while self.nudges.try_recv().is_ok() {}
-                    due = Some(due.unwrap_or(at).min(self.pace.soonest()));
+                    due = Some(due.unwrap_or(at).min(self.pace.soonest(Instant::now())));
                 }
                 _ = alive.tick() => notify::alive(),
                 () = tokio::time::sleep_until(at.into()) => {

@@ -27,8 +27,8 @@ pub(super) struct Pace {
 
 impl Pace {
     /// When the next round may come.
-    pub(super) fn soonest(&self) -> Instant {
-        self.soonest.unwrap_or_else(Instant::now).max(Instant::now())
+    pub(super) fn soonest(&self, now: Instant) -> Instant {
+        self.soonest.map_or(now, |soonest| soonest.max(now))
     }
 
     /// Takes in what a round did; returns after what time another is due, if one is.
