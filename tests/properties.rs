@@ -16,7 +16,7 @@ use support::round::{Daemon, Round};
 use support::scenario;
 use support::world::World;
 use uplinkd::core::diff::diff;
-use uplinkd::core::layout::{BALANCED_PREF, BALANCED_TABLE, Slot};
+use uplinkd::core::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, Slot};
 use uplinkd::core::net::{Family, IfIndex, TableId};
 use uplinkd::core::plan::{Plan, plan};
 use uplinkd::core::rule::Selector;
@@ -109,6 +109,62 @@ proptest! {
         }
     }
 
+    /// What others take away, take over or double is as it was after one round.
+    #[test]
+    fn damage_is_repaired(world in world(), blows in prop::collection::vec((0..4u8, any::<Index>()), 1..4)) {
+        let (mut kernel, mut daemon) = (Memory::of(&world), Daemon::default());
+        daemon.round(&world, &mut kernel);
+        let settled = sorted(&kernel);
+        for (blow, index) in blows {
+            let rules: Vec<_> = (0..kernel.rules.len()).filter(|&at| kernel.rules[at].is_ours()).collect();
+            let routes: Vec<_> = (0..kernel.routes.len()).filter(|&at| kernel.routes[at].is_ours()).collect();
+            match blow {
+                0 if !rules.is_empty() => drop(kernel.rules.remove(*index.get(&rules))),
+                1 if !rules.is_empty() => {
+                    let at = *index.get(&rules);
+                    kernel.rules.insert(at, kernel.rules[at].clone());
+                }
+                2 if !routes.is_empty() => drop(kernel.routes.remove(*index.get(&routes))),
+                3 if kernel.ruleset.is_some() => kernel.ruleset = None,
+                _ => {}
+            }
+        }
+        daemon.round(&world, &mut kernel);
+        prop_assert_eq!(sorted(&kernel), settled);
+    }
+
+    /// A packet that is bound to an uplink by its source, its mark or its device leaves by it, whatever VPN there is.
+    #[test]
+    fn pinned_packets_stay_on_their_uplink(world in world()) {
+        let mut kernel = Memory::of(&world);
+        let plan = Daemon::default().round(&world, &mut kernel).plan;
+        for to in destinations() {
+            let family = Family::of(to);
+            let ours = plan.desired.rules.iter().filter(|r| r.family == family).map(|r| r.pref.0);
+            let foreign = kernel.rules.iter().filter(|r| !r.is_ours() && r.family == family);
+            let last = ours.filter(|pref| *pref < BYPASS_PREF.0).max();
+            // Where nothing foreign stands ahead of ours or among them; and main says nothing but /1 and defaults.
+            let first = foreign.map(|r| r.pref).find(|pref| *pref != 0);
+            let main = kernel.best(TableId::MAIN, Packet::to(to));
+            if first < last || main.is_some_and(|r| r.key.dest.prefix_len() > 1 || r.legs.is_empty()) {
+                continue;
+            }
+            let shared = |ip| plan.uplinks.iter().filter(|u| u.legs[family].addresses.iter().any(|n| n.addr() == ip)).count() > 1;
+            for uplink in plan.uplinks.iter().filter(|u| u.usable(family)) {
+                let only = BTreeSet::from([uplink.dev.index]);
+                let leg = &uplink.legs[family];
+                let own = leg.addresses.iter().map(|net| net.addr()).filter(|ip| !shared(*ip));
+                let by_source = own.map(|ip| Packet { from: Some(ip), ..Packet::to(to) });
+                let by_mark = Packet { mark: uplink.slot.mark().value(), ..Packet::to(to) };
+                let by_device = Packet { oif: Some(uplink.dev.index), ..Packet::to(to) };
+                for packet in by_source.chain([by_mark, by_device]) {
+                    let verdict = kernel.lookup(packet);
+                    prop_assert!(verdict.within(&only), "{:?}: {:?}", packet, verdict);
+                }
+            }
+        }
+    }
+
     /// Everything of ours goes when it is asked to, and nothing else does.
     #[test]
     fn a_flush_leaves_nothing_of_ours(world in world()) {
@@ -144,6 +200,43 @@ proptest! {
 
 thread_local! {
     static SCENARIOS: Vec<World> = scenario::all().into_iter().map(|s| s.world).collect();
+}
+
+/// What lies in a kernel, in an order of its own.
+fn sorted(kernel: &Memory) -> Vec<String> {
+    let routes = kernel.routes.iter().map(|route| format!("{route:?}"));
+    let mut all: Vec<_> = routes.chain(kernel.rules.iter().map(|rule| format!("{rule:?}"))).collect();
+    all.sort();
+    all.push(format!("{:?} {:?}", kernel.ruleset, kernel.sysctls));
+    all
+}
+
+#[test]
+fn the_sixty_fourth_uplink_is_left_alone() {
+    let link = |n: u8| {
+        format!(
+            "{n}: ppp{n}: <UP,LOWER_UP> ppp kind ppp\n    inet 192.0.2.{n} peer 198.51.100.{n}/32\n\
+             default dev ppp{n} metric {n}\n"
+        )
+    };
+    let text: String = (10..75).map(link).collect();
+    let world = support::text::parse(&text);
+    let (mut kernel, mut daemon) = (Memory::of(&world), Daemon::default());
+    let plan = daemon.round(&world, &mut kernel).plan;
+    assert_eq!((plan.uplinks.len(), plan.active.v4.len()), (63, 63));
+    let left: Vec<_> = plan.notes.iter().map(|note| note.split(':').next().unwrap()).collect();
+    assert_eq!(left, ["ppp73", "ppp74"]);
+    assert_eq!(daemon.round(&world, &mut kernel).changes, []);
+    // One of the others goes: then there is room for one of them, and nobody else moves.
+    let fewer = support::text::parse(&text.replace(&link(20), ""));
+    kernel.become_world(&fewer);
+    let later = daemon.round(&fewer, &mut kernel).plan;
+    let slot =
+        |plan: &Plan, name: &str| plan.uplinks.iter().find(|u| u.dev.name.as_str() == name).map(|u| u.slot);
+    assert_eq!(slot(&later, "ppp73"), slot(&plan, "ppp20"));
+    for uplink in plan.uplinks.iter().filter(|u| u.dev.name.as_str() != "ppp20") {
+        assert_eq!(slot(&later, uplink.dev.name.as_str()), Some(uplink.slot));
+    }
 }
 
 fn renumbered(world: &World) -> World {

@@ -14,4 +14,5 @@ pub(crate) mod round;
 pub(crate) mod scenario;
 mod show;
 pub(crate) mod text;
+mod words;
 pub(crate) mod world;

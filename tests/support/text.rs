@@ -28,9 +28,7 @@
 //! Connected routes of addresses and the three usual rules need not be written; neither need settings that are 0.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde_json::json;
 use uplinkd::core::net::{Family, IfIndex, IfName, Metric, TableId, Weight};
 use uplinkd::core::observed::{Address, Link, LinkFacts, Manager, Neighbour, Profile, Stage};
@@ -39,43 +37,8 @@ use uplinkd::core::slots::Slots;
 use uplinkd::core::sysctl::Sysctl;
 
 use super::fib::{FibLeg, FibRoute, FibRule};
+use super::words::{Words, net};
 use super::world::World;
-
-/// The words of a line, of which some mean the next.
-struct Words<'a>(std::iter::Peekable<std::vec::IntoIter<&'a str>>);
-
-impl<'a> Words<'a> {
-    /// Words by blanks; what stands in quotes is one.
-    fn of(line: &'a str) -> Self {
-        let mut words = Vec::new();
-        for (at, part) in line.split('"').enumerate() {
-            if at % 2 == 1 { words.push(part) } else { words.extend(part.split_whitespace()) }
-        }
-        Words(words.into_iter().peekable())
-    }
-
-    fn next(&mut self) -> &'a str {
-        self.0.next().expect("one more word")
-    }
-
-    fn more(&mut self) -> bool {
-        self.0.peek().is_some()
-    }
-
-    fn taken(&mut self, word: &str) -> bool {
-        self.0.next_if_eq(&word).is_some()
-    }
-
-    /// A prefix, or an address alone.
-    fn net(&mut self) -> IpNet {
-        net(self.next())
-    }
-
-    fn parsed<T: std::str::FromStr>(&mut self) -> T {
-        let word = self.next();
-        word.parse().unwrap_or_else(|_| panic!("{word:?} is not what stands here"))
-    }
-}
 
 /// Reads a world; panics with the line at fault, since a person has to mend it.
 pub(crate) fn parse(text: &str) -> World {
@@ -133,7 +96,7 @@ fn read<'a>(
         }
         "unheard" => world.unheard.push(line.trim_start_matches("unheard ").to_owned()),
         "slot" => slots.push(slot(slots.len(), &mut words)),
-        _ if first.ends_with(':') && words.0.peek().is_some_and(|word| word.ends_with(':')) => {
+        _ if first.ends_with(':') && words.next_ends_with(':') => {
             let index = IfIndex(first.trim_end_matches(':').parse().expect("a number"));
             let (link, master) = link(index, &mut words);
             masters.extend(master.map(|master| (world.links.len(), master)));
@@ -257,11 +220,6 @@ fn facts(facts: &mut LinkFacts, words: &mut Words) {
         }
         other => panic!("{other}"),
     }
-}
-
-fn net(text: &str) -> IpNet {
-    let host = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse().ok().or_else(|| host().ok()).unwrap_or_else(|| panic!("{text:?} is no prefix"))
 }
 
 fn table(words: &mut Words) -> TableId {
