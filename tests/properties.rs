@@ -280,11 +280,16 @@ fn apply_watched(kernel: &mut Memory, Round { plan, changes }: &Round) -> Result
 ///
 /// What main has a route for that is longer than /1 is left to main ahead of whatever follows our block: that much is
 /// intended, and so it is allowed. It includes a refusal: no rule can suppress an `unreachable` default that is the
-/// best of main. A foreign rule that leads into a table of ours gets what it asks for.
+/// best of main. A foreign rule that leads into a table of ours gets what it asks for. Where somebody has main asked
+/// ahead of its usual place, our default there is ahead of tables that stood in for its own: a known limit.
 fn leak(kernel: &Memory, plan: &Plan) -> Option<String> {
     let without = kernel.without_ours();
     let into_ours = |r: &FibRule| !r.is_ours() && r.table.is_some_and(|t| Slot::of_table(t).is_some());
-    if kernel.rules.iter().any(into_ours) {
+    let main_ahead = |r: &FibRule| {
+        let takes_all = r.mark.is_none() && r.from.is_none() && r.suppress.is_none();
+        !r.is_ours() && r.pref < 32766 && r.table == Some(TableId::MAIN) && takes_all
+    };
+    if kernel.rules.iter().any(|r| into_ours(r) || main_ahead(r)) {
         return None;
     }
     destinations().into_iter().find_map(|to| {
