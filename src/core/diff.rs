@@ -4,6 +4,7 @@
 //! taken away: sysctls, nftables, flows, put routes, add rules, delete rules, delete routes. Only objects under our
 //! ownership are ever seen here, so foreign ones cannot be deleted.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -43,7 +44,7 @@ pub fn diff(desired: &Desired, kernel: &Kernel) -> Vec<Change> {
     changes
         .extend(desired.routes.iter().filter(|r| !kernel.routes.contains(r)).cloned().map(Change::PutRoute));
     changes.extend(desired.rules.iter().filter(|r| !kernel.rules.contains(r)).cloned().map(Change::AddRule));
-    changes.extend(surplus_rules(desired, kernel).cloned().map(Change::DelRule));
+    changes.extend(surplus_rules(desired, kernel).into_iter().cloned().map(Change::DelRule));
     let kept: BTreeSet<_> = desired.routes.iter().map(|r| &r.key).collect();
     changes.extend(kernel.routes.iter().filter(|r| !kept.contains(&r.key)).cloned().map(Change::DelRoute));
     if desired.ruleset.is_none() && kernel.ruleset.is_some() {
@@ -66,7 +67,13 @@ fn sysctls<'a>(desired: &'a Desired, kernel: &'a Kernel) -> impl Iterator<Item =
 }
 
 /// Rules that are not wanted, and second copies of those that are: the kernel can hold one rule twice.
-fn surplus_rules<'a>(desired: &'a Desired, kernel: &'a Kernel) -> impl Iterator<Item = &'a Rule> {
+///
+/// The last one asked goes first, because those ahead of it keep from it what is not for it.
+fn surplus_rules<'a>(desired: &'a Desired, kernel: &'a Kernel) -> Vec<&'a Rule> {
     let mut seen = BTreeSet::new();
-    kernel.rules.iter().filter(move |rule| !desired.rules.contains(rule) || !seen.insert(*rule))
+    let rules = kernel.rules.iter();
+    let mut surplus: Vec<&Rule> =
+        rules.filter(|rule| !desired.rules.contains(rule) || !seen.insert(*rule)).collect();
+    surplus.sort_by_key(|rule| Reverse(rule.pref));
+    surplus
 }

@@ -10,7 +10,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::net::{Device, Family, PerFamily, TableId, Tier, UplinkName};
+use super::layout::Slot;
+use super::net::{Device, Family, IfIndex, PerFamily, TableId, Tier, UplinkName};
 use super::observed::{Address, Link, LinkFacts, Observed, Stage};
 use super::slots::{Identity, Slots};
 use super::uplink::{Gateway, Leg, State, Uplink};
@@ -37,7 +38,7 @@ pub fn discover(config: &Config, observed: &Observed, slots: &Slots) -> Found {
         let candidate = Candidate::new(config, link, facts, &mut used, &mut found.notes);
         if candidate.settings.ignore == Some(true) {
             // An ignored uplink is none, so it does not count as one that is away either.
-            found.slots.drop_identity(&candidate.identity(slots));
+            found.slots.drop_on(&link.name, &candidate.identity(slots));
         } else if candidate.is_uplink(observed, slots) {
             candidates.push(candidate);
         }
@@ -106,10 +107,12 @@ impl<'a> Candidate<'a> {
         leads_out || self.named || slots.last_on(&self.link.name).is_some()
     }
 
-    /// Enslaved to a bridge or bond: then that is the interface with the addresses. Members of a VRF keep their own.
+    /// Enslaved to a bridge or bond: then that is the interface with the addresses. Members of a VRF keep their own,
+    /// but apart from everything else: whoever wants one for an uplink has to say so.
     fn is_port(&self, observed: &Observed) -> bool {
-        let controller = self.link.controller.and_then(|c| observed.links.iter().find(|l| l.index == c));
-        controller.is_some_and(|c| c.kind.as_deref() != Some("vrf"))
+        let in_vrf =
+            |index| observed.links.iter().any(|l| l.index == index && l.kind.as_deref() == Some("vrf"));
+        self.link.controller.is_some_and(|controller| !(self.named && in_vrf(controller)))
     }
 
     /// A VPN or an overlay: kinds of `IFLA_INFO_KIND` that carry somebody's tunnel.
@@ -169,6 +172,13 @@ impl<'a> Candidate<'a> {
         }
     }
 
+    /// Who chooses first: an uplink that was there before, then who is new; each by number, since the kernel lists
+    /// them in any order.
+    fn seniority(&self, slots: &Slots) -> (bool, Option<Slot>, IfIndex) {
+        let slot = slots.last_on(&self.link.name).map(|entry| entry.slot);
+        (slot.is_none(), slot, self.link.index)
+    }
+
     fn name(&self, slots: &Slots) -> UplinkName {
         let profile = self.facts.and_then(|f| f.profile.as_ref()).and_then(|p| UplinkName::sanitised(&p.id));
         let remembered = || slots.last_on(&self.link.name).map(|e| e.name.clone());
@@ -197,6 +207,7 @@ impl<'a> Candidate<'a> {
             connected: connected(&own),
             metric,
             gateway_mac: neighbour.map(|n| n.mac),
+            takes_routes: up,
             ..Leg::default()
         };
         leg.state = match (leg.configured(), up && carrier) {
@@ -264,25 +275,42 @@ fn unused_sections(config: &Config, used: &[bool], notes: &mut Vec<String>) {
     }
 }
 
+/// What each of them is. Two links under one configured name, or of one profile, are still two uplinks: the one that
+/// was it before stays it.
+fn identities(candidates: &[Candidate<'_>], known: &Slots) -> Vec<Identity> {
+    let wishes: Vec<_> = candidates.iter().map(|c| c.identity(known)).collect();
+    let settled =
+        |at: usize| known.last_on(&candidates[at].link.name).is_some_and(|e| e.identity == wishes[at]);
+    let owner = |wish: &Identity| {
+        let those = || (0..wishes.len()).filter(|&at| wishes[at] == *wish);
+        those().find(|&at| settled(at)).or_else(|| those().next())
+    };
+    let own = |at: usize| match owner(&wishes[at]) == Some(at) {
+        true => wishes[at].clone(),
+        false => Identity::Interface(candidates[at].link.name.to_string()),
+    };
+    (0..candidates.len()).map(own).collect()
+}
+
 /// Gives each uplink its name and slot.
-fn name_and_number(candidates: Vec<Candidate<'_>>, observed: &Observed, found: &mut Found) {
+fn name_and_number(mut candidates: Vec<Candidate<'_>>, observed: &Observed, found: &mut Found) {
     let known = found.slots.clone();
-    let identities: Vec<_> = candidates.iter().map(|c| c.identity(&known)).collect();
+    candidates.sort_by_cached_key(|c| c.seniority(&known));
+    let identities = identities(&candidates, &known);
     let mut taken: Vec<UplinkName> = Vec::new();
-    for (at, candidate) in candidates.iter().enumerate() {
+    for (candidate, identity) in candidates.iter().zip(&identities) {
         let wish = candidate.name(&known);
         let free = |name: &UplinkName| !taken.contains(name);
-        let numbered = (2..).map(|n| wish.numbered(n)).find(free).filter(|_| !free(&wish));
-        let name = numbered.unwrap_or_else(|| wish.clone());
+        // A number that was given once is kept for as long as somebody else is remembered by the name without it.
+        let other = known.entries().iter().any(|e| e.name == wish && e.identity != *identity);
+        let before = known.entries().iter().find(|e| e.identity == *identity).map(|e| e.name.clone());
+        let kept = before.filter(|name| other && free(name) && wish.is_numbered_as(name));
+        let numbered = || (2..).map(|n| wish.numbered(n)).find(free);
+        let name = kept.or_else(|| Some(wish.clone()).filter(free)).or_else(numbered).unwrap_or(wish.clone());
         taken.push(name.clone());
-        // Two links under one configured name, or of one profile, are still two uplinks.
-        let identity = match identities[..at].contains(&identities[at]) {
-            true => Identity::Interface(candidate.link.name.to_string()),
-            false => identities[at].clone(),
-        };
         let interface = &candidate.link.name;
         let Some(slot) =
-            found.slots.assign(&identity, &name, interface, &identities, &observed.foreign_tables)
+            found.slots.assign(identity, &name, interface, &identities, &observed.foreign_tables)
         else {
             found.notes.push(format!("{name}: 63 uplinks are present already; this one is left alone"));
             continue;

@@ -355,6 +355,12 @@ impl UplinkName {
         UplinkName(format!("{}{suffix}", &self.0[..keep]))
     }
 
+    /// Whether another name is this one with a number.
+    pub fn is_numbered_as(&self, other: &UplinkName) -> bool {
+        let number = other.0.rsplit_once('-').and_then(|(_, digits)| digits.parse().ok());
+        number.is_some_and(|n| self.numbered(n) == *other)
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -128,7 +128,7 @@ impl FamilyPlan<'_> {
     fn tables(&mut self) {
         let family = self.family;
         let mut routes = Vec::new();
-        for (uplink, leg) in self.configured() {
+        for (uplink, leg) in self.configured().filter(|(_, leg)| leg.takes_routes) {
             let table = uplink.slot.table();
             let metric = usual_metric(family);
             let hop =
@@ -235,17 +235,28 @@ impl FamilyPlan<'_> {
         let taken = self.main_defaults();
         let is_taken = |metric: &Metric| taken.iter().any(|d| d.metric == *metric);
         match self.configured().filter_map(|(_, leg)| leg.metric).min() {
+            // Of two with one metric the earlier is in force: where somebody else's is among them, ours stays out.
+            Some(best) if taken.iter().any(|d| d.metric == best && !self.leads_out(d)) => None,
             Some(best) => best.0.checked_sub(1).filter(|m| *m > 0).map(Metric).filter(|m| !is_taken(m)),
             // No uplink has a default of its own, so ours gives way to anybody's.
-            None => (NO_DEFAULT_OF_ITS_OWN..).map(Metric).find(|m| !is_taken(m)),
+            None => {
+                let behind = taken.last().map_or(Some(0), |worst| worst.metric.0.checked_add(1))?;
+                Some(Metric(behind.max(NO_DEFAULT_OF_ITS_OWN)))
+            }
         }
     }
 
-    fn main_leads_out(&self) -> bool {
+    /// Whether every leg of a default is an uplink's.
+    fn leads_out(&self, default: &DefaultRoute) -> bool {
         let ours = |dev| self.configured().any(|(u, _)| u.dev.index == dev);
-        let leads_out =
-            |best: &&DefaultRoute| !best.hops.is_empty() && best.hops.iter().all(|&(dev, _)| ours(dev));
-        self.main_defaults().first().is_some_and(leads_out)
+        !default.hops.is_empty() && default.hops.iter().all(|&(dev, _)| ours(dev))
+    }
+
+    /// Whether the default that is in force in main is an uplink's.
+    fn main_leads_out(&self) -> bool {
+        let defaults = self.main_defaults();
+        let Some(best) = defaults.first() else { return false };
+        defaults.iter().take_while(|d| d.metric == best.metric).all(|d| self.leads_out(d))
     }
 }
 
@@ -283,8 +294,9 @@ fn bypass_rules(family: Family) -> Vec<Rule> {
 fn next_hop(uplink: &Uplink, leg: &Leg) -> Option<NextHop> {
     let via = leg.gateway.map(Gateway::ip)?;
     // A link-local IPv6 gateway is always on the link.
-    let on_link = |ip: IpAddr| leg.connected.iter().any(|(net, _)| net.contains(&ip));
-    let onlink = via.is_some_and(|ip| ip.is_ipv4() && !on_link(ip));
+    let link_local = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let on_link = |ip: IpAddr| link_local(ip) || leg.connected.iter().any(|(net, _)| net.contains(&ip));
+    let onlink = via.is_some_and(|ip| !on_link(ip));
     Some(NextHop { dev: uplink.dev.clone(), via, onlink, weight: Default::default() })
 }
 

@@ -120,9 +120,9 @@ impl Slots {
         interfaces.next().is_some_and(|first| interfaces.any(|other| other != first))
     }
 
-    /// Forgets an uplink by what it is.
-    pub fn drop_identity(&mut self, identity: &Identity) {
-        self.entries.retain(|e| &e.identity != identity);
+    /// Forgets an uplink by what it is, where it was last seen on this interface: one profile can be active on two.
+    pub fn drop_on(&mut self, interface: &IfName, identity: &Identity) {
+        self.entries.retain(|e| &e.identity != identity || e.interface != interface.as_str());
     }
 
     /// Forgets an uplink by name; tells whether there was one.

@@ -47,6 +47,8 @@ pub struct Leg {
     pub gateway_mac: Option<MacAddr>,
     /// Leads to the same gateway as a better uplink, so it carries nothing.
     pub twin: bool,
+    /// The interface is administratively up: the kernel refuses routes over one that is not, and flushes them.
+    pub takes_routes: bool,
 }
 
 impl Leg {

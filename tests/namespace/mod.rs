@@ -1,5 +1,7 @@
 //! Network namespaces for tests: made by the test, gone with its threads, never the host's own network.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::future::Future;
 use std::panic::resume_unwind;
 use std::process::{Command, Stdio};

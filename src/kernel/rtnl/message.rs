@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags,
@@ -61,6 +62,12 @@ pub(super) fn rule(rule: &Rule) -> RuleMessage {
     message
 }
 
+fn is_zero(attribute: &DefaultNla) -> bool {
+    let mut value = vec![0; attribute.value_len()];
+    attribute.emit_value(&mut value);
+    value.iter().all(|byte| *byte == 0)
+}
+
 /// What a message of a rule says, before it is known whose it is.
 #[derive(Default)]
 struct RuleFields {
@@ -73,8 +80,10 @@ struct RuleFields {
     from: Option<IpAddr>,
     to: Option<IpAddr>,
     oif: Option<String>,
-    /// Says something for which there is no field here.
+    /// Takes fewer packets than the fields here say.
     more: Vec<String>,
+    /// Gives its packets a realm, which chooses none of them.
+    realm: bool,
 }
 
 impl RuleFields {
@@ -101,8 +110,9 @@ impl RuleFields {
                     fields.more.push(format!("uidrange {}-{}", range.start, range.end))
                 }
                 RuleAttribute::Goto(_) | RuleAttribute::L3MDev(false) => {}
-                // The kernel sends FRA_FLOW (realms) and the like as zero.
-                RuleAttribute::Other(_) => {}
+                RuleAttribute::Realm(_) => fields.realm = true,
+                // What is newer than the crate (FRA_DSCP, FRA_FLOWLABEL) chooses packets too, unless it is zero.
+                RuleAttribute::Other(attribute) if is_zero(attribute) => {}
                 other => fields.more.push(format!("{other:?}")),
             }
         }
@@ -134,6 +144,7 @@ pub(super) fn parse_rule(family: Family, message: &RuleMessage) -> Result<Rule, 
     let header = &message.header;
     let plain = header.action == RuleAction::ToTable
         && fields.more.is_empty()
+        && !fields.realm
         && !header.flags.contains(RuleFlags::Invert);
     let selector = fields.selector(header).filter(|_| plain && fields.protocol == OWNER);
     match selector {
@@ -315,3 +326,6 @@ fn address(address: &RouteAddress) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

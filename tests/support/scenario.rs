@@ -1,0 +1,94 @@
+//! The folders under tests/scenarios: a configuration, what is there, and what uplinkd does about it.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use uplinkd::config;
+use uplinkd::core::net::Family;
+use uplinkd::core::uplink::{Leg, Uplink};
+
+use super::kernel::Memory;
+use super::round::{Daemon, Round};
+use super::text;
+use super::world::World;
+
+/// A folder.
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
+    /// What was there when uplinkd last looked; none where it starts on this machine for the first time.
+    pub(crate) before: Option<World>,
+    pub(crate) world: World,
+}
+
+/// Every scenario, by name.
+pub(crate) fn all() -> Vec<Scenario> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let entries = fs::read_dir(&root).expect("tests/scenarios").map(|entry| entry.expect("an entry").path());
+    let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    assert!(!folders.is_empty(), "no scenarios in {}", root.display());
+    folders.into_iter().map(Scenario::load).collect()
+}
+
+impl Scenario {
+    fn load(folder: PathBuf) -> Self {
+        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+        let config = fs::read_to_string(folder.join("config.toml")).expect("config.toml");
+        let config = config::parse(Path::new("config.toml"), &config);
+        let config = config.unwrap_or_else(|problems| panic!("{name}: {problems}"));
+        let world = |file: &str| {
+            let text = fs::read_to_string(folder.join(file)).ok()?;
+            Some(World { config: config.clone(), ..text::parse(&text) })
+        };
+        let before = world("before.txt");
+        let world = world("observed.txt").unwrap_or_else(|| panic!("{name}: observed.txt"));
+        Scenario { name, folder, before, world }
+    }
+
+    /// What uplinkd does, as plan.txt tells it.
+    pub(crate) fn run(&self) -> String {
+        let mut daemon = Daemon { slots: self.world.slots.clone() };
+        let mut kernel = Memory::default();
+        if let Some(before) = &self.before {
+            daemon.slots = before.slots.clone();
+            kernel.become_world(before);
+            daemon.round(before, &mut kernel);
+        }
+        kernel.become_world(&self.world);
+        let round = daemon.round(&self.world, &mut kernel);
+        let again = daemon.round(&self.world, &mut kernel);
+        assert_eq!(again.changes, [], "a second round has nothing left to do");
+        told(&round)
+    }
+}
+
+fn told(Round { plan, changes }: &Round) -> String {
+    let mut text = String::new();
+    for uplink in &plan.uplinks {
+        let _ = writeln!(text, "{}", uplink_line(uplink));
+    }
+    for family in Family::BOTH {
+        let names: Vec<_> = plan.active[family].iter().filter_map(|&slot| plan.name_of(slot)).collect();
+        let names: Vec<_> = names.iter().map(|name| name.as_str()).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
+        let _ = writeln!(text, "active {family}: {names}");
+    }
+    text.extend(plan.notes.iter().map(|note| format!("note: {note}\n")));
+    text.push('\n');
+    text.extend(changes.iter().map(|change| format!("{change}\n")));
+    text
+}
+
+fn uplink_line(uplink: &Uplink) -> String {
+    let Uplink { name, slot, dev, tier, weight, legs, metered, .. } = uplink;
+    let metered = if *metered { " metered" } else { "" };
+    let leg = |leg: &Leg| {
+        let gateway = leg.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+        let twin = if leg.twin { " twin" } else { "" };
+        format!("{}{gateway}{twin}", leg.state)
+    };
+    let (v4, v6) = (leg(&legs.v4), leg(&legs.v6));
+    format!("uplink {name}: slot {slot} dev {dev} tier {tier} weight {weight}{metered}; ipv4 {v4}; ipv6 {v6}")
+}

@@ -1,0 +1,46 @@
+//! Everything that is not ours: what the kernel and the managers hold, what the administrator wants, what the
+//! daemon remembers.
+
+use std::collections::BTreeMap;
+
+use uplinkd::config::Config;
+use uplinkd::core::net::{Family, IfIndex, IfName, PerFamily, TableId};
+use uplinkd::core::observed::{Address, Link, LinkFacts, Neighbour};
+use uplinkd::core::slots::Slots;
+use uplinkd::core::sysctl::Sysctl;
+
+use super::fib::{FibRoute, FibRule};
+
+/// A world without uplinkd.
+#[derive(Clone, Default)]
+pub(crate) struct World {
+    pub(crate) config: Config,
+    pub(crate) slots: Slots,
+    pub(crate) links: Vec<Link>,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) neighbours: Vec<Neighbour>,
+    pub(crate) routes: Vec<FibRoute>,
+    pub(crate) rules: Vec<FibRule>,
+    pub(crate) forwards: PerFamily<bool>,
+    /// Settings that differ from 0.
+    pub(crate) sysctls: BTreeMap<Sysctl, String>,
+    pub(crate) managed: Vec<LinkFacts>,
+    pub(crate) unheard: Vec<String>,
+}
+
+impl World {
+    pub(crate) fn index(&self, name: &str) -> Option<IfIndex> {
+        self.links.iter().find(|link| link.name.as_str() == name).map(|link| link.index)
+    }
+
+    pub(crate) fn name(&self, index: IfIndex) -> Option<IfName> {
+        self.links.iter().find(|link| link.index == index).map(|link| link.name.clone())
+    }
+
+    /// The rules with which every kernel starts.
+    pub(crate) fn usual_rules() -> impl Iterator<Item = FibRule> {
+        let tables = [(0, TableId::LOCAL), (32766, TableId::MAIN), (32767, TableId(253))];
+        let of = move |family| tables.map(|(pref, table)| FibRule::all(family, pref, table));
+        Family::BOTH.into_iter().flat_map(of)
+    }
+}
