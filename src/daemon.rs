@@ -24,6 +24,7 @@ use crate::service::{self, Command};
 use crate::sources::bus::{Bus, BusState};
 use crate::state::{self, Directories, Lock};
 use crate::status::Status;
+use crate::world::Hearing;
 pub use main::main;
 use pace::Pace;
 use round::Rounds;
@@ -84,7 +85,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let (nudger, nudges) = mpsc::channel(16);
     let (orders, commands) = mpsc::channel(16);
     let bus = Bus::start(nudger.clone());
-    tokio::spawn(watch::serve(bus.watch(), orders));
+    let (tell_offered, offered) = oneshot::channel();
+    tokio::spawn(watch::serve(bus.watch(), orders, tell_offered));
     let gateways = watch::kernel(nudger)?;
     let mut daemon = Daemon {
         rounds: Rounds::new(&options.dirs, config, gateways)?,
@@ -96,6 +98,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
         resting: false,
         waiting: Vec::new(),
         told: None,
+        offered,
+        heard: false,
         distrust,
     };
     daemon.run().await
@@ -177,6 +181,10 @@ struct Daemon {
     waiting: Vec<oneshot::Sender<()>>,
     /// The status that was last announced.
     told: Option<Status>,
+    /// Says when the service is on the bus, or that there is no bus for it.
+    offered: oneshot::Receiver<()>,
+    /// Every source has been heard once.
+    heard: bool,
     /// What is wrong with the configuration's files, while they are not what is in use.
     distrust: Option<String>,
 }
@@ -188,7 +196,8 @@ impl Daemon {
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut alive = notify::watchdog();
         let mut due = Instant::now();
-        let mut ready = false;
+        // Ready is who can be asked and has heard everybody: what is started after us finds the routing in place.
+        let (mut offered, mut ready) = (false, false);
         info!("uplinkd {} starts", env!("CARGO_PKG_VERSION"));
         loop {
             tokio::select! {
@@ -202,6 +211,7 @@ impl Daemon {
                     notify::ready();
                     due = Instant::now();
                 }
+                () = tokio::time::sleep_until(due.into()) => due = self.round().await,
                 Some(command) = self.commands.recv() => {
                     if self.obey(command).await {
                         due = due.min(self.pace.soonest(Instant::now()));
@@ -212,14 +222,13 @@ impl Daemon {
                     while self.nudges.try_recv().is_ok() {}
                     due = due.min(self.pace.soonest(Instant::now()));
                 }
+                // Ends with an error when the task has, and then nothing more is to be waited for.
+                _ = &mut self.offered, if !offered => offered = true,
                 _ = alive.tick() => notify::alive(),
-                () = tokio::time::sleep_until(due.into()) => {
-                    due = self.round().await;
-                    if !ready {
-                        ready = true;
-                        notify::ready();
-                    }
-                }
+            }
+            if offered && self.heard && !ready {
+                ready = true;
+                notify::ready();
             }
         }
         info!("uplinkd stops; routes, rules and marks stay in force");
@@ -239,8 +248,10 @@ impl Daemon {
                 return self.pace.failed(Instant::now());
             }
         };
-        if outcome.settled() {
+        if outcome.hearing != Hearing::Wait {
+            // What failed does not get better by their waiting.
             self.release();
+            self.heard = true;
         }
         self.announce().await;
         let now = Instant::now();

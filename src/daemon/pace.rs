@@ -40,7 +40,7 @@ impl Pace {
             self.repairs = self.repairs.saturating_sub(u32::try_from(quiet).unwrap_or(u32::MAX)) + 1;
             self.last_repair = Some(now);
         }
-        if outcome.failed.is_empty() && outcome.complete {
+        if outcome.settled() {
             self.failures = 0;
         } else {
             self.failures += 1;
@@ -81,9 +81,10 @@ fn doubled(times: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::Hearing;
 
     fn outcome(failed: usize, repaired: bool) -> Outcome {
-        Outcome { failed: vec![String::new(); failed], repaired, complete: true }
+        Outcome { failed: vec![String::new(); failed], repaired, hearing: Hearing::Full }
     }
 
     #[test]

@@ -31,14 +31,14 @@ pub(super) struct Outcome {
     pub(super) failed: Vec<String>,
     /// Put back what somebody else had taken away: what should be had not changed.
     pub(super) repaired: bool,
-    /// Every source was heard.
-    pub(super) complete: bool,
+    /// How much of what was seen could be relied on.
+    pub(super) hearing: Hearing,
 }
 
 impl Outcome {
     /// Nothing is left to do.
     pub(super) fn settled(&self) -> bool {
-        self.failed.is_empty() && self.complete
+        self.failed.is_empty() && self.hearing == Hearing::Full
     }
 }
 
@@ -90,7 +90,7 @@ impl Rounds {
         let Look { observed, hearing } = self.world.observe(bus).await?;
         let looked = start.elapsed();
         if hearing == Hearing::Wait {
-            return Ok(Outcome { failed: Vec::new(), repaired: false, complete: false });
+            return Ok(Outcome { failed: Vec::new(), repaired: false, hearing });
         }
         let slots = self.remembered(&observed.kernel.rules);
         let plan = plan(&self.config, &observed, &slots);
@@ -114,7 +114,7 @@ impl Rounds {
         self.notes = failed;
         self.last = plan;
         debug!("round: looked for {looked:?}, {} changes, {:?} in all", changes.len(), start.elapsed());
-        Ok(Outcome { failed: report.failed, repaired, complete: hearing == Hearing::Full })
+        Ok(Outcome { failed: report.failed, repaired, hearing })
     }
 
     /// What a round would do now.

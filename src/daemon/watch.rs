@@ -1,6 +1,6 @@
 //! The tasks beside the loop: they listen, and say nothing but "look again".
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use super::round::Gateways;
@@ -42,15 +42,25 @@ async fn nftables(mut watch: nfnl::Watch, nudges: mpsc::Sender<Nudge>) {
     }
 }
 
-/// Offers the D-Bus service on every connection to the bus that comes about.
-pub(super) async fn serve(mut bus: watch::Receiver<BusState>, commands: mpsc::Sender<Command>) {
+/// Offers the D-Bus service on every connection to the bus that comes about; tells when the first attempt is over.
+pub(super) async fn serve(
+    mut bus: watch::Receiver<BusState>,
+    commands: mpsc::Sender<Command>,
+    offered: oneshot::Sender<()>,
+) {
+    let mut offered = Some(offered);
     loop {
         let state = bus.borrow_and_update().clone();
+        let over = !matches!(state, BusState::Connecting);
         if let BusState::Connected(connection) = state {
             match service::offer(&connection, commands.clone()).await {
                 Ok(()) => info!("on D-Bus as {BUS_NAME}"),
                 Err(error) => warn!("cannot offer {BUS_NAME} on D-Bus: {}", chain(&error)),
             }
+        }
+        if let Some(offered) = offered.take_if(|_| over) {
+            // The daemon is stopping if it does not listen.
+            let _ = offered.send(());
         }
         if bus.changed().await.is_err() {
             return;
