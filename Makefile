@@ -62,7 +62,7 @@ lab-root: deps ## Make the Debian root that the lab boots (SUITE=trixie)
 
 figures: deps ## Print times, memory and processor use, measured in the lab (two minutes)
 	tests/lab/mkroot trixie
-	$(CARGO) bench --locked $(vendored)
+	$(CARGO) bench --locked $(vendored) --bench plan
 	$(CARGO) test --locked $(vendored) $(as_root) --test lab figures -- --ignored --nocapture
 
 demo: lab-root ## Show it all in the lab: two ISPs, a client, a pulled cable
