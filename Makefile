@@ -60,8 +60,7 @@ test: deps lab-root ## Install what the tests need and run them all, the lab inc
 lab-root: deps ## Make the Debian root that the lab boots (SUITE=trixie)
 	$(sudo) tests/lab/mkroot $(or $(SUITE),trixie)
 
-figures: deps ## Print times, memory and processor use, measured in the lab (two minutes)
-	tests/lab/mkroot trixie
+figures: lab-root ## Print times, memory and processor use, measured in the lab (two minutes)
 	$(CARGO) bench --locked $(vendored) --bench plan
 	$(CARGO) test --locked $(vendored) $(as_root) --test lab figures -- --ignored --nocapture
 

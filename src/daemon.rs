@@ -212,11 +212,7 @@ impl Daemon {
                     due = Instant::now();
                 }
                 () = tokio::time::sleep_until(due.into()) => due = self.round().await,
-                Some(command) = self.commands.recv() => {
-                    if self.obey(command).await {
-                        due = due.min(self.pace.soonest(Instant::now()));
-                    }
-                }
+                _ = alive.tick() => notify::alive(),
                 Some(nudge) = self.nudges.recv() => {
                     debug!("nudge: {nudge:?}");
                     while self.nudges.try_recv().is_ok() {}
@@ -224,7 +220,12 @@ impl Daemon {
                 }
                 // Ends with an error when the task has, and then nothing more is to be waited for.
                 _ = &mut self.offered, if !offered => offered = true,
-                _ = alive.tick() => notify::alive(),
+                // Last, so that nobody who asks without end keeps us from what matters.
+                Some(command) = self.commands.recv() => {
+                    if self.obey(command).await {
+                        due = due.min(self.pace.soonest(Instant::now()));
+                    }
+                }
             }
             if offered && self.heard && !ready {
                 ready = true;

@@ -106,6 +106,8 @@ impl Lock {
 fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    // Root opens it in a directory of the daemon's user, and gives it away below.
+    options.custom_flags(nix::libc::O_NOFOLLOW);
     let open = || options.open(path);
     let file = open().or_else(|error| match error.kind() {
         // In a directory of ours, yet another's: left by somebody's hand, as root lets nothing of the kind stay.
@@ -181,16 +183,22 @@ fn foreign_table_names(ours: &Path) -> BTreeSet<String> {
     names.collect()
 }
 
-/// Replaces a file so that a crash leaves either the old one or the new one.
 fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
+    replace_file(path, content).map_err(Error::of("write", path))
+}
+
+/// Replaces a file so that a crash leaves either the old one or the new one.
+pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&fresh)?;
-        // Not left to the umask of a root who runs a hook by hand: the daemon's user and ip(8) read it too.
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)
-    };
-    write().map_err(Error::of("write", path))
+    // Made anew, never followed: root may write here into a directory of the daemon's user.
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::create_new(&fresh)?;
+    // Not left to the umask of a root who runs a hook by hand: the daemon's user and ip(8) read it too.
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)
 }

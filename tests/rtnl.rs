@@ -238,7 +238,7 @@ const SOON: Duration = Duration::from_millis(200);
 
 /// Why the watch woke up; none when it did not.
 async fn heard(events: &mut Events) -> Option<&'static str> {
-    timeout(SOON, events.next(&[])).await.ok().map(|reason| reason.unwrap())
+    timeout(SOON, events.next(&Default::default())).await.ok().map(|reason| reason.unwrap())
 }
 
 /// Lets everything pass that still comes.

@@ -49,8 +49,8 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
             path.display().to_string()
         }
     };
-    client.call("Nudge", &WAIT_SECONDS).await?;
     print(&format!("written to {place}\n"))?;
+    client.call("Nudge", &WAIT_SECONDS).await?;
     overruled(&client, &uplink, &assignments).await
 }
 

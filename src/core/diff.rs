@@ -1,8 +1,8 @@
 //! From what is to what should be: the only place that knows the order of changes.
 //!
 //! Nothing may point at something that is not there yet, and what carries traffic is replaced before the old is
-//! taken away: sysctls, nftables, flows, put routes, add rules, delete rules, delete routes. Only objects under our
-//! ownership are ever seen here, so foreign ones cannot be deleted.
+//! taken away: sysctls, nftables, flows, put the uplinks' own routes, add rules, put the balanced defaults, delete
+//! rules, delete routes. Only objects under our ownership are ever seen here, so foreign ones cannot be deleted.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,9 +41,14 @@ pub fn diff(desired: &Desired, kernel: &Kernel) -> Vec<Change> {
             changes.extend(desired.flows.iter().map(|&(ip, mark)| Change::AdoptFlows(ip, mark)));
         }
     }
-    changes
-        .extend(desired.routes.iter().filter(|r| !kernel.routes.contains(r)).cloned().map(Change::PutRoute));
+    let missing = desired.routes.iter().filter(|r| !kernel.routes.contains(r));
+    let (steering, mut reached): (Vec<_>, Vec<_>) = missing.partition(|route| route.steers());
+    // A gateway is accepted once the prefix that it lies in is reached.
+    reached.sort_by_key(|route| Reverse(route.key.dest.prefix_len()));
+    changes.extend(reached.into_iter().cloned().map(Change::PutRoute));
     changes.extend(desired.rules.iter().filter(|r| !kernel.rules.contains(r)).cloned().map(Change::AddRule));
+    // Only now: a pinned flow that met the new default ahead of its own rule would move.
+    changes.extend(steering.into_iter().cloned().map(Change::PutRoute));
     changes.extend(surplus_rules(desired, kernel).into_iter().cloned().map(Change::DelRule));
     let kept: BTreeSet<_> = desired.routes.iter().map(|r| &r.key).collect();
     changes.extend(kernel.routes.iter().filter(|r| !kept.contains(&r.key)).cloned().map(Change::DelRoute));

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::layout::Slot;
 use super::net::{Device, Family, Metric, OWNER, TableId, Weight};
 
 /// One route of ours, fully specified: what the kernel would fill in is here already.
@@ -46,6 +47,11 @@ impl Route {
     /// The family, by the destination.
     pub fn family(&self) -> Family {
         Family::of(self.key.dest.addr())
+    }
+
+    /// Whether it is a balanced default, which flows that nothing pins meet: in no uplink's own table.
+    pub fn steers(&self) -> bool {
+        Slot::of_table(self.key.table).is_none()
     }
 
     /// The rest of an `ip -4|-6 route replace|del` command.

@@ -13,6 +13,8 @@ const SETTLE: Duration = Duration::from_millis(3);
 const LONGEST_SETTLE: Duration = Duration::from_millis(48);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// After a failure a nudge waits no longer than this: what fails for ever must not hold up a failover.
+const LONGEST_DEAF: Duration = Duration::from_secs(1);
 /// So many repairs are made at once, and one more each second; beyond that somebody is fighting us.
 const FREE_REPAIRS: u32 = 10;
 
@@ -46,19 +48,19 @@ impl Pace {
             self.failures += 1;
         }
         let fight = if outcome.repaired { self.repairs.saturating_sub(FREE_REPAIRS) } else { 0 };
-        let wait = doubled(self.failures).max(doubled(fight));
+        let (fight, retry) = (doubled(fight), doubled(self.failures));
         let pouring = self.soonest.is_some_and(|soonest| now < soonest + 2 * self.settle);
         self.settle = if pouring { (2 * self.settle).min(LONGEST_SETTLE) } else { SETTLE };
-        self.soonest = Some(now + wait.max(self.settle));
-        (!outcome.settled()).then(|| wait.max(self.settle))
+        self.soonest = Some(now + fight.max(retry.min(LONGEST_DEAF)).max(self.settle));
+        (!outcome.settled()).then(|| fight.max(retry).max(self.settle))
     }
 
     /// Takes in that a round could not even look.
     pub(super) fn failed(&mut self, now: Instant) -> Instant {
         self.failures += 1;
-        let at = now + doubled(self.failures);
-        self.soonest = Some(at);
-        at
+        let wait = doubled(self.failures);
+        self.soonest = Some(now + wait.min(LONGEST_DEAF));
+        now + wait
     }
 
     /// Whether a fight has just been recognised as one; said once for each.
@@ -94,6 +96,7 @@ mod tests {
         let waits: Vec<_> = (0..12).filter_map(|_| pace.after(&outcome(1, false), now)).collect();
         assert_eq!(waits[..3], [100, 200, 400].map(Duration::from_millis));
         assert_eq!(waits[11], LONGEST_WAIT);
+        assert_eq!(pace.soonest, Some(now + LONGEST_DEAF));
         assert_eq!(pace.after(&outcome(0, false), now), None);
     }
 

@@ -150,7 +150,9 @@ impl Rounds {
         if self.last.uplinks.iter().any(|uplink| &uplink.name == name) {
             return Err(format!("{name} is present; set ignore=true for it instead"));
         }
-        let slots = self.slots.get_or_insert_default();
+        let Some(slots) = &mut self.slots else {
+            return Err("the first look is not over yet; try again".into());
+        };
         if !slots.forget(name) {
             return Err(format!("no uplink is called {name}"));
         }

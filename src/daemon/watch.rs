@@ -18,8 +18,7 @@ pub(super) fn kernel(nudges: mpsc::Sender<Nudge>) -> Result<Gateways, rtnl::Erro
     let (routing, watched) = (nudges.clone(), gateways.clone());
     tokio::spawn(async move {
         loop {
-            let gateways = watched.lock().map(|list| list.clone()).unwrap_or_default();
-            match events.next(&gateways).await {
+            match events.next(&watched).await {
                 // A full channel holds a nudge already.
                 Ok(reason) => drop(routing.try_send(Nudge::Kernel(reason))),
                 Err(error) => return warn!("rtnetlink: {}; only the slow resync is left", chain(&error)),

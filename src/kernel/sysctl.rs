@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::core::sysctl::Sysctl;
+use crate::state::replace_file;
 
 /// Where the kernel has them.
 pub const ROOT: &str = "/proc/sys";
@@ -136,15 +137,10 @@ impl Originals {
     fn save(&self) -> Result<(), Error> {
         let values: BTreeMap<_, _> =
             self.values.iter().map(|(sysctl, value)| (sysctl.path(), value)).collect();
-        let fresh = self.path.with_extension("new");
-        let write = || {
-            let mut file = File::create(&fresh)?;
-            serde_json::to_writer_pretty(&mut file, &values)?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&fresh, &self.path)
-        };
-        write().map_err(Error::of("write", &self.path))
+        let mut text =
+            serde_json::to_vec_pretty(&values).map_err(|e| Error::of("write", &self.path)(e.into()))?;
+        text.push(b'\n');
+        replace_file(&self.path, &text).map_err(Error::of("write", &self.path))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The kernel's events, boiled down to "look again".
 
 use std::net::IpAddr;
+use std::sync::Mutex;
 
 use futures_util::{Stream, StreamExt};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
@@ -55,15 +56,20 @@ impl Events {
         Ok(Events { netconf, messages: Box::new(messages) })
     }
 
-    /// Waits until something happened that can matter. `gateways` are those whose neighbours matter.
-    pub async fn next(&mut self, gateways: &[IpAddr]) -> Result<&'static str, Error> {
+    /// Waits until something happened that can matter. `gateways` are those whose neighbours matter just
+    /// then: the list may change meanwhile.
+    pub async fn next(&mut self, gateways: &Mutex<Vec<IpAddr>>) -> Result<&'static str, Error> {
         loop {
             let (message, _) = tokio::select! {
                 message = self.messages.next() => message.ok_or(Error::Closed)?,
                 // What it says, or that some was lost, does not matter: the next look tells.
                 _ = self.netconf.recv_from_full() => return Ok("forwarding"),
             };
-            if let Some(reason) = reason(&message.payload, gateways) {
+            let reason = match gateways.lock() {
+                Ok(gateways) => reason(&message.payload, &gateways),
+                Err(_) => reason(&message.payload, &[]),
+            };
+            if let Some(reason) = reason {
                 return Ok(reason);
             }
         }
