@@ -66,8 +66,8 @@
 //!
 //! # The order of changes
 //!
-//! Only [`core::diff`] knows it: settings, nftables, running flows, routes that are put, rules that are added, rules
-//! that are deleted, routes that are deleted. Nothing points at what is not there yet, and what carries traffic is
+//! Only [`core::diff`] knows it: settings, nftables, running flows, the uplinks' own routes, rules that are added, the
+//! balanced defaults, rules that are deleted, routes that are deleted. Nothing points at what is not there yet, and what carries traffic is
 //! replaced before the old is taken away. A failure does not stop the rest, and there is no rollback: the next round
 //! sees what is missing, later and later while it keeps failing ([`daemon`]).
 //!
