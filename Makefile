@@ -55,6 +55,7 @@ check: ## Formatting, lints, and that the pure core stays pure
 	$(CARGO) test --locked --test purity $(vendored)
 
 test: deps lab-root ## Install what the tests need and run them all, the lab included, as root
+	$(MAKE) deb
 	$(CARGO) test --locked $(vendored) $(as_root)
 
 lab-root: deps ## Make the Debian root that the lab boots (SUITE=trixie)
