@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::core::change::Change;
 use crate::core::diff::{Desired, diff};
 use crate::core::net::{Family, PerFamily, UplinkName};
-use crate::core::observed::Kernel;
+use crate::core::observed::{Kernel, Observed};
 use crate::core::plan::{Plan, plan};
 use crate::core::slots::Slots;
 use crate::core::uplink::Gateway;
@@ -119,21 +119,25 @@ impl Rounds {
 
     /// What a round would do now.
     pub(super) async fn planned(&mut self, bus: &BusState) -> Result<Vec<String>, rtnl::Error> {
-        let Look { observed, .. } = self.world.observe(bus).await?;
-        let slots = self.remembered(&observed.kernel.rules);
-        let plan = plan(&self.config, &observed, &slots);
+        let (observed, plan) = self.foresee(bus).await?;
         Ok(scripts(&diff(&plan.desired, &observed.kernel)))
     }
 
     /// What a round would do if nothing of ours were there yet, and the notes of the plan.
     pub(super) async fn full(&mut self, bus: &BusState) -> Result<(Vec<String>, Vec<String>), rtnl::Error> {
-        let Look { observed, .. } = self.world.observe(bus).await?;
-        let slots = self.remembered(&observed.kernel.rules);
-        let plan = plan(&self.config, &observed, &slots);
+        let (observed, plan) = self.foresee(bus).await?;
         // Settings are shown by what they were, not by what we made of them.
         let mut blank = Kernel { sysctls: observed.kernel.sysctls.clone(), ..Kernel::default() };
         blank.sysctls.extend(observed.kernel.originals.clone());
         Ok((scripts(&diff(&plan.desired, &blank)), plan.notes))
+    }
+
+    /// Looks and plans, and leaves it at that.
+    async fn foresee(&mut self, bus: &BusState) -> Result<(Observed, Plan), rtnl::Error> {
+        let Look { observed, .. } = self.world.observe(bus).await?;
+        let slots = self.remembered(&observed.kernel.rules);
+        let plan = plan(&self.config, &observed, &slots);
+        Ok((observed, plan))
     }
 
     /// Takes everything of ours out of the kernel and puts the settings back; tells what failed.

@@ -102,31 +102,25 @@ fn visitors_are_answered_by_the_door_they_came_in() {
     set(&lab, 2, "tier=2");
     lab.machine.wait_active(1);
     visitors_reach_the_machine(&lab);
-    for isp in [1, 2] {
-        let to = SocketAddr::from((lab.isp(isp).public(), 8080));
-        let mut visit = lab
-            .internet
-            .connect(to, Duration::from_secs(3))
-            .map(HeldTcp::over)
-            .expect("a visitor is let in")
-            .expect("greeted");
-        visit.ping(Duration::from_secs(3)).expect("a port-forwarded host answers");
-        assert_eq!(lab.isp(isp).spoofed(), 0, "an answer left by the wrong door");
-    }
+    visit_by_every_door(&lab, 8080);
 }
 
 /// Shared with the desktop.
 pub(crate) fn visitors_reach_the_machine(lab: &Lab) {
     let _service = Server::start(lab.machine.netns(), ECHO, Service::Echo);
+    visit_by_every_door(lab, ECHO);
+}
+
+fn visit_by_every_door(lab: &Lab, port: u16) {
     for isp in [1, 2] {
-        let to = SocketAddr::from((lab.isp(isp).public(), ECHO));
+        let to = SocketAddr::from((lab.isp(isp).public(), port));
         let mut visit = lab
             .internet
             .connect(to, Duration::from_secs(3))
             .map(HeldTcp::over)
             .expect("a visitor is let in")
             .expect("greeted");
-        visit.ping(Duration::from_secs(3)).expect("the machine answers");
+        visit.ping(Duration::from_secs(3)).expect("who is visited answers");
         assert_eq!(lab.isp(isp).spoofed(), 0, "an answer left by the wrong door");
     }
 }
