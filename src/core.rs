@@ -11,6 +11,7 @@ pub mod net;
 pub mod nft;
 pub mod observed;
 pub mod plan;
+pub mod probe;
 pub mod route;
 pub mod rule;
 pub mod slots;

@@ -1,0 +1,78 @@
+//! The probes that are asked unless the administrator says otherwise.
+//!
+//! From different operators and by different protocols, because neither one operator's outage nor one filtered
+//! protocol may condemn an uplink.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Expect, Host, Probe, Url};
+use crate::core::net::Family;
+
+/// How many of an uplink's own resolvers are asked; they share an operator, so that more would tell nothing new.
+const RESOLVERS: usize = 2;
+
+/// The probes of an uplink, of one family.
+///
+/// Its own resolvers are among them where they are beyond the link: neither in a prefix that is `connected`, nor this
+/// machine, nor link-local. One that the home router itself runs would answer with the line cut.
+pub fn defaults(family: Family, resolvers: &[IpAddr], connected: &[IpNet]) -> Vec<Probe> {
+    let mut probes = public(family);
+    let beyond = |ip: &&IpAddr| {
+        Family::of(**ip) == family && leaves_the_link(**ip) && !connected.iter().any(|net| net.contains(*ip))
+    };
+    for ip in resolvers.iter().filter(beyond) {
+        let probe = dns(*ip);
+        if !probes.contains(&probe) && probes.len() < public(family).len() + RESOLVERS {
+            probes.push(probe);
+        }
+    }
+    probes
+}
+
+/// Cloudflare, Google, Quad9, OpenDNS.
+fn public(family: Family) -> Vec<Probe> {
+    let [cloudflare, google, quad9, opendns] = match family {
+        Family::V4 => [[1, 1, 1, 1], [8, 8, 8, 8], [9, 9, 9, 9], [208, 67, 222, 222]].map(IpAddr::from),
+        Family::V6 => [
+            [0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111],
+            [0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888],
+            [0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe],
+            [0x2620, 0x119, 0x35, 0, 0, 0, 0, 0x35],
+        ]
+        .map(IpAddr::from),
+    };
+    vec![
+        Probe::Icmp(Host::Ip(cloudflare)),
+        Probe::Icmp(Host::Ip(google)),
+        dns(quad9),
+        Probe::Tcp(Host::Ip(opendns), 443),
+    ]
+}
+
+fn dns(server: IpAddr) -> Probe {
+    Probe::Dns { server, name: ".".to_owned() }
+}
+
+fn leaves_the_link(ip: IpAddr) -> bool {
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),
+    };
+    !link_local && !ip.is_loopback() && !ip.is_multicast() && !ip.is_unspecified()
+}
+
+/// Two pages of different operators that a captive portal would answer in their place.
+pub fn portal_checks() -> [Probe; 2] {
+    let page = |host: &str, path: &str, expect| Probe::Http {
+        url: Url { secure: false, host: Host::Name(host.to_owned()), port: 80, path: path.to_owned() },
+        expect,
+    };
+    let body = Expect { status: None, body: Some("success".to_owned()) };
+    let status = Expect { status: Some(204), body: None };
+    [
+        page("detectportal.firefox.com", "/success.txt", body),
+        page("connectivity-check.ubuntu.com", "/", status),
+    ]
+}
