@@ -6,6 +6,7 @@
 pub mod change;
 pub mod diff;
 pub mod discover;
+pub mod health;
 pub mod layout;
 pub mod net;
 pub mod nft;

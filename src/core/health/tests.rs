@@ -1,0 +1,405 @@
+//! The monitor in simulated time, on a network that fails on demand.
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A network in simulated time: how each target answers, and what other traffic the link carries.
+struct Net {
+    start: Instant,
+    now: Instant,
+    monitor: Monitor,
+    /// The round-trip time of each target; none where it does not answer.
+    targets: Vec<(Probe, Option<Duration>)>,
+    /// What the portal checks meet; none for no answer.
+    page: Option<Outcome>,
+    /// Packets a second, sent and received.
+    traffic: (u64, u64),
+    sent: Vec<(Duration, Probe)>,
+    flying: Vec<(Instant, u64, Outcome)>,
+    counters: Counters,
+    counted: Instant,
+    turns: Vec<(Duration, Standing)>,
+}
+
+fn probe(text: &str) -> Probe {
+    text.parse().unwrap()
+}
+
+impl Net {
+    fn new(targets: &[&str]) -> Self {
+        let start = Instant::now();
+        let targets: Vec<_> = targets.iter().map(|text| (probe(text), Some(20 * MS))).collect();
+        let mut net = Net {
+            start,
+            now: start,
+            monitor: Monitor::new(Standing::Unproven, start),
+            targets,
+            page: Some(Outcome::Answered(30 * MS)),
+            traffic: (0, 0),
+            sent: Vec::new(),
+            flying: Vec::new(),
+            counters: Counters { sent: 1000, received: 1000 },
+            counted: start,
+            turns: Vec::new(),
+        };
+        net.configure(|_| {});
+        net.monitor.set_open(true, start);
+        net
+    }
+
+    fn usual() -> Self {
+        Net::new(&["icmp:1.1.1.1", "icmp:8.8.8.8", "dns:9.9.9.9", "tcp:208.67.222.222:443"])
+    }
+
+    fn configure(&mut self, change: impl FnOnce(&mut Subject)) {
+        let mut subject = Subject {
+            targets: self.targets.iter().map(|(probe, _)| probe.clone()).collect(),
+            checks: vec![probe("http://check.example/ status=204")],
+            limits: Thresholds::DEFAULT,
+            metered: false,
+        };
+        change(&mut subject);
+        self.monitor.configure(&subject, self.now);
+    }
+
+    fn answers(&mut self, rtt: Option<Duration>) -> &mut Self {
+        self.targets.iter_mut().for_each(|(_, answer)| *answer = rtt);
+        self
+    }
+
+    /// Everything behind the link is gone: nothing answers, and nothing comes back.
+    fn cut(&mut self) {
+        self.answers(None);
+        (self.page, self.traffic.1) = (None, 0);
+        self.flying.retain(|(_, _, outcome)| matches!(outcome, Outcome::Failed(_)));
+    }
+
+    fn mend(&mut self) {
+        self.answers(Some(20 * MS));
+        (self.page, self.traffic.1) = (Some(Outcome::Answered(30 * MS)), self.traffic.0);
+    }
+
+    fn standing(&self) -> Standing {
+        self.monitor.opinion().standing
+    }
+
+    /// Lets time pass.
+    fn run(&mut self, time: Duration) -> &mut Self {
+        let end = self.now + time;
+        while self.now <= end {
+            self.step();
+            self.now += MS;
+        }
+        self
+    }
+
+    /// Lets time pass until it stands like this; returns for how long.
+    fn until(&mut self, standing: Standing, limit: Duration) -> Duration {
+        let start = self.now;
+        while self.standing() != standing {
+            assert!(
+                self.now - start < limit,
+                "still {:?} after {limit:?}; {:?}",
+                self.standing(),
+                self.turns
+            );
+            self.run(Duration::ZERO);
+        }
+        self.now - start
+    }
+
+    fn step(&mut self) {
+        let (send, receive) = self.traffic;
+        let at = |time: Instant, rate: u64| (time - self.start).as_millis() as u64 * rate / 1000;
+        let passed = |rate: u64| at(self.now, rate) - at(self.counted, rate);
+        self.counters.sent += passed(send);
+        self.counters.received += passed(receive);
+        self.counted = self.now;
+        let (landed, flying) =
+            std::mem::take(&mut self.flying).into_iter().partition(|(at, ..)| *at <= self.now);
+        self.flying = flying;
+        let landed: Vec<(Instant, u64, Outcome)> = landed;
+        for (_, id, outcome) in landed {
+            let answered = matches!(outcome, Outcome::Answered(_));
+            self.counters.received += u64::from(answered);
+            self.monitor.answer(id, &outcome, Cost { bytes: 84, packets: 1 }, self.now);
+        }
+        if self.monitor.sample_due(self.now).is_some_and(|due| due <= self.now) {
+            self.monitor.sample(self.counters, self.now);
+        }
+        if self.monitor.due().is_some_and(|due| due <= self.now) {
+            for request in self.monitor.poll(self.now) {
+                self.send(request);
+            }
+        }
+        let standing = self.standing();
+        if self.turns.last().is_none_or(|(_, last)| *last != standing) {
+            self.turns.push((self.now - self.start, standing));
+        }
+    }
+
+    fn send(&mut self, Request { id, probe, limit }: Request) {
+        self.counters.sent += 1;
+        let rtt = self.targets.iter().find(|(known, _)| *known == probe).map(|(_, rtt)| *rtt);
+        let outcome = match rtt {
+            Some(rtt) => rtt.map(Outcome::Answered),
+            None => self.page.clone(),
+        };
+        let after = match &outcome {
+            Some(Outcome::Answered(rtt)) => *rtt,
+            Some(_) => 30 * MS,
+            None => limit,
+        };
+        self.sent.push((self.now - self.start, probe));
+        self.flying.push((self.now + after, id, outcome.unwrap_or(Outcome::Failed("no answer".into()))));
+    }
+}
+
+#[test]
+fn a_new_uplink_is_used_once_it_has_answered() {
+    let mut net = Net::usual();
+    let took = net.until(Standing::Up, Duration::from_secs(1));
+    assert!(took < 60 * MS, "{took:?}");
+    assert_eq!(net.sent.len(), 5, "one volley and one look for a portal");
+}
+
+#[test]
+fn a_healthy_uplink_is_asked_once_a_second_by_turns() {
+    let mut net = Net::usual();
+    net.run(Duration::from_secs(10));
+    net.sent.clear();
+    net.run(Duration::from_secs(20));
+    assert!((19..=20).contains(&net.sent.len()), "{}", net.sent.len());
+    for (target, _) in &net.targets {
+        assert!(net.sent.iter().filter(|(_, probe)| probe == target).count() >= 4, "{target}");
+    }
+}
+
+#[test]
+fn a_silent_death_is_seen_in_less_than_a_second_under_traffic() {
+    for phase in (0..1000).step_by(37) {
+        let mut net = Net::usual();
+        net.traffic = (100, 100);
+        net.run(Duration::from_secs(5) + phase * MS);
+        net.cut();
+        let took = net.until(Standing::Down, Duration::from_secs(3));
+        let sent: Vec<_> = net.sent.iter().rev().take(14).map(|(at, p)| format!("{at:?} {p}")).collect();
+        assert!(took < 900 * MS, "{took:?} at {phase}: {sent:?}");
+        assert!(
+            net.monitor.opinion().why.contains("packets sent and 0 received"),
+            "{:?}",
+            net.monitor.opinion()
+        );
+    }
+}
+
+#[test]
+fn a_silent_death_is_seen_within_four_seconds_when_idle() {
+    for phase in (0..1000).step_by(37) {
+        let mut net = Net::usual();
+        net.run(Duration::from_secs(5) + phase * MS);
+        net.cut();
+        let took = net.until(Standing::Down, Duration::from_secs(6));
+        assert!(took < 3 * 1000 * MS, "{took:?} at {phase}");
+    }
+}
+
+#[test]
+fn it_comes_back_after_good_rounds_and_not_before() {
+    let mut net = Net::usual();
+    net.run(Duration::from_secs(5)).cut();
+    net.run(Duration::from_secs(30)).mend();
+    let took = net.until(Standing::Up, Duration::from_secs(20));
+    assert!((3900 * MS..=7000 * MS).contains(&took), "{took:?}");
+}
+
+#[test]
+fn one_operator_or_one_protocol_condemns_nobody() {
+    for dead in [vec![0], vec![1], vec![2], vec![3], vec![0, 1], vec![0, 1, 2], vec![1, 2, 3]] {
+        let mut net = Net::usual();
+        net.traffic = (50, 50);
+        net.run(Duration::from_secs(5));
+        dead.iter().for_each(|&n| net.targets[n].1 = None);
+        net.run(Duration::from_secs(120));
+        assert_eq!(net.turns.last().map(|t| t.1), Some(Standing::Up), "{dead:?}: {:?}", net.turns);
+        assert_eq!(net.turns.len(), 2, "{dead:?}: {:?}", net.turns);
+    }
+}
+
+#[test]
+fn answers_on_real_flows_veto_filtered_pings() {
+    let mut net = Net::new(&["icmp:192.0.2.1"]);
+    net.traffic = (50, 50);
+    net.run(Duration::from_secs(5)).answers(None);
+    net.run(Duration::from_secs(60));
+    assert_eq!(net.standing(), Standing::Up);
+    assert!(net.monitor.report(net.now).doubt.is_some());
+    net.traffic = (50, 0);
+    let took = net.until(Standing::Down, Duration::from_secs(5));
+    assert!(took < 2000 * MS, "{took:?}");
+}
+
+#[test]
+fn strangers_packets_put_a_verdict_off_but_not_for_ever() {
+    let mut net = Net::usual();
+    net.traffic = (50, 50);
+    net.run(Duration::from_secs(5)).cut();
+    net.traffic = (50, 30);
+    let took = net.until(Standing::Down, Duration::from_secs(20));
+    assert!((LONG..2 * LONG).contains(&took), "{took:?}");
+    const LONG: Duration = Duration::from_secs(5);
+}
+
+#[test]
+fn one_way_traffic_is_no_death() {
+    let mut net = Net::usual();
+    net.traffic = (100, 0);
+    net.run(Duration::from_secs(5));
+    net.sent.clear();
+    net.run(Duration::from_secs(60));
+    assert_eq!(net.standing(), Standing::Up, "{:?}", net.turns);
+    assert!(net.sent.len() < 250, "{} probes in a minute", net.sent.len());
+}
+
+#[test]
+fn a_link_that_gets_slow_is_slow_and_not_dead() {
+    let mut net = Net::usual();
+    net.run(Duration::from_secs(5)).answers(Some(800 * MS));
+    net.page = Some(Outcome::Answered(800 * MS));
+    net.until(Standing::Degraded, Duration::from_secs(40));
+    net.run(Duration::from_secs(120));
+    assert_eq!(net.standing(), Standing::Degraded, "{:?}", net.turns);
+    assert!(net.turns.iter().all(|(_, s)| *s != Standing::Down), "{:?}", net.turns);
+    net.answers(Some(20 * MS));
+    net.until(Standing::Up, Duration::from_secs(60));
+}
+
+#[test]
+fn a_wrong_verdict_is_taken_back_by_the_late_answer() {
+    let mut net = Net::usual();
+    net.traffic = (50, 50);
+    net.run(Duration::from_secs(5)).answers(Some(800 * MS));
+    net.traffic = (50, 0);
+    net.until(Standing::Down, Duration::from_secs(2));
+    let took = net.until(Standing::Up, Duration::from_secs(2));
+    assert!(took < 700 * MS, "{took:?}");
+}
+
+#[test]
+fn flapping_costs_one_turn_and_then_time() {
+    let mut net = Net::usual();
+    net.run(Duration::from_secs(5));
+    let before = net.turns.len();
+    for _ in 0..15 {
+        net.cut();
+        net.run(Duration::from_secs(2)).mend();
+        net.run(Duration::from_secs(2));
+    }
+    let turns = net.turns.len() - before;
+    assert!(turns <= 3, "{:?}", net.turns);
+    net.until(Standing::Up, Duration::from_secs(60));
+    // The second failure in a short time is held against it.
+    net.run(Duration::from_secs(1)).cut();
+    net.until(Standing::Down, Duration::from_secs(5));
+    net.mend();
+    net.until(Standing::Held, Duration::from_secs(10));
+    let held = net.until(Standing::Up, Duration::from_secs(60));
+    assert!(held > Duration::from_secs(9), "{held:?}");
+}
+
+#[test]
+fn a_portal_is_neither_dead_nor_good() {
+    let mut net = Net::usual();
+    net.page = Some(Outcome::Portal("redirected to login.example".into()));
+    net.run(Duration::from_secs(3));
+    assert_eq!(net.standing(), Standing::Portal, "{:?}", net.turns);
+    assert!(net.turns.iter().all(|(_, s)| *s != Standing::Up), "it was never used: {:?}", net.turns);
+    net.page = Some(Outcome::Answered(30 * MS));
+    let took = net.until(Standing::Up, Duration::from_secs(20));
+    assert!(took < Duration::from_secs(6), "{took:?}");
+}
+
+#[test]
+fn a_portal_that_lets_nothing_through_is_seen_as_one() {
+    let mut net = Net::usual();
+    net.answers(None).page = Some(Outcome::Portal("redirected".into()));
+    net.run(Duration::from_secs(10));
+    assert_eq!(net.standing(), Standing::Portal, "{:?}", net.turns);
+}
+
+#[test]
+fn what_the_manager_says_is_looked_into() {
+    let mut net = Net::usual();
+    net.run(Duration::from_secs(10)).page = None;
+    net.monitor.hear(Some(Connectivity::Portal), net.now);
+    net.until(Standing::Portal, Duration::from_secs(5));
+    // Its word alone, against a website that is right, is nothing.
+    let mut net = Net::usual();
+    net.run(Duration::from_secs(10));
+    net.monitor.hear(Some(Connectivity::Portal), net.now);
+    net.run(Duration::from_secs(10));
+    assert_eq!(net.standing(), Standing::Up);
+}
+
+#[test]
+fn sleep_and_stops_condemn_nobody() {
+    let mut net = Net::usual();
+    net.run(Duration::from_secs(5)).cut();
+    net.run(300 * MS);
+    // A laptop sleeps for an hour; what was in flight is lost, and the network is there again when it wakes.
+    net.flying.clear();
+    net.monitor.begin_anew(net.now);
+    net.mend();
+    net.run(Duration::from_secs(10));
+    assert!(net.turns.iter().all(|(_, s)| *s != Standing::Down), "{:?}", net.turns);
+}
+
+#[test]
+fn a_metered_link_is_left_in_peace_until_it_is_needed() {
+    let mut net = Net::usual();
+    net.configure(|subject| subject.metered = true);
+    net.run(Duration::from_secs(10));
+    let (before, bytes) = (net.sent.len(), net.monitor.report(net.now).bytes);
+    net.run(Duration::from_secs(3600));
+    assert!(net.sent.len() - before < 70, "{} probes in an hour", net.sent.len() - before);
+    assert!(net.monitor.report(net.now).bytes - bytes < 20_000);
+    net.traffic = (50, 50);
+    net.run(Duration::from_secs(5)).cut();
+    assert!(net.until(Standing::Down, Duration::from_secs(3)) < 900 * MS);
+}
+
+#[test]
+fn a_carrier_that_goes_is_no_verdict_and_its_return_needs_an_answer() {
+    let mut net = Net::usual();
+    net.run(Duration::from_secs(5));
+    net.monitor.set_open(false, net.now);
+    assert_eq!((net.standing(), net.monitor.due()), (Standing::Unproven, None));
+    net.run(Duration::from_secs(1));
+    net.monitor.set_open(true, net.now);
+    let took = net.until(Standing::Up, Duration::from_secs(2));
+    assert!(took < 60 * MS, "{took:?}");
+}
+
+#[test]
+fn what_is_not_probed_is_trusted() {
+    let mut net = Net::usual();
+    net.configure(|subject| subject.targets.clear());
+    assert_eq!((net.standing(), net.monitor.due()), (Standing::Up, None));
+    net.monitor.set_open(false, net.now);
+    net.monitor.set_open(true, net.now);
+    assert_eq!(net.standing(), Standing::Up);
+}
+
+#[test]
+fn a_quorum_has_to_answer() {
+    let mut net = Net::usual();
+    net.configure(|subject| subject.limits.quorum = 3);
+    net.until(Standing::Up, Duration::from_secs(2));
+    net.run(Duration::from_secs(5));
+    net.targets[0].1 = None;
+    net.run(Duration::from_secs(30));
+    assert_eq!(net.standing(), Standing::Up, "{:?}", net.turns);
+    net.targets[1].1 = None;
+    net.until(Standing::Down, Duration::from_secs(10));
+}
