@@ -3,5 +3,6 @@
 pub mod conntrack;
 pub mod nfnl;
 pub mod nft;
+mod request;
 pub mod rtnl;
 pub mod sysctl;

@@ -9,10 +9,11 @@ use std::net::IpAddr;
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::conntrack::ConntrackMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
+use netlink_sys::constants::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
-use super::nfnl::socket::{NfSocket, attribute};
 use super::nfnl::{Error, NFGENMSG};
+use super::request::{RequestSocket, attribute};
 use crate::core::layout::MARK_MASK;
 use crate::core::net::{Family, Mark};
 
@@ -47,8 +48,8 @@ pub async fn adopt(addresses: &[(IpAddr, Mark)]) -> Result<usize, Error> {
 
 async fn adopt_family(family: Family, owners: &BTreeMap<IpAddr, Mark>) -> Result<usize, Error> {
     let (listing, marking) = (Error::of("list the flows of conntrack"), Error::of("mark flows in conntrack"));
-    let mut flows = NfSocket::open().map_err(&listing)?;
-    let mut marks = NfSocket::open().map_err(&marking)?;
+    let mut flows = RequestSocket::open(NETLINK_NETFILTER).map_err(&listing)?;
+    let mut marks = RequestSocket::open(NETLINK_NETFILTER).map_err(&marking)?;
     flows.start_dump(unmarked(family)).await.map_err(&listing)?;
     let (mut adopted, mut more) = (0, true);
     while more {
