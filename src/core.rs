@@ -14,5 +14,6 @@ pub mod plan;
 pub mod route;
 pub mod rule;
 pub mod slots;
+pub mod stream;
 pub mod sysctl;
 pub mod uplink;
