@@ -5,4 +5,5 @@ pub mod nfnl;
 pub mod nft;
 mod request;
 pub mod rtnl;
+pub mod sockets;
 pub mod sysctl;
