@@ -4,6 +4,7 @@ pub mod conntrack;
 pub mod nfnl;
 pub mod nft;
 mod request;
+pub mod rouse;
 pub mod rtnl;
 pub mod sockets;
 pub mod sysctl;
