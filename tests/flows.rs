@@ -16,6 +16,7 @@ use uplinkd::core::net::{Family, IfName, Mark};
 use uplinkd::core::nft::Ruleset;
 use uplinkd::core::stream::Stream;
 use uplinkd::kernel::conntrack::{MOST_STREAMS, evict, streams};
+use uplinkd::kernel::flows::release;
 use uplinkd::kernel::nft;
 use uplinkd::kernel::rouse::rouse;
 use uplinkd::kernel::sockets::destroy;
@@ -170,7 +171,7 @@ fn assert_ends(fate: &Fate, kind: ErrorKind, since: Instant) {
 
 #[test]
 fn connections_of_this_machine_are_ended_by_address() {
-    namespace::run("connections_of_this_machine_are_ended_by_address", &["ip", "ss"], || async {
+    namespace::run("connections_of_this_machine_are_ended_by_address", &["ip"], || async {
         let far = Neighbour::new();
         sh(&format!("ip link add wan1 type veth peer name one netns {}", far.tid));
         for line in ["address add 192.0.2.2/24 dev wan1", "address add 2001:db8:1::2/64 dev wan1 nodad"] {
@@ -197,7 +198,6 @@ fn connections_of_this_machine_are_ended_by_address() {
         let (_, six) = download("[2001:db8:9::1]:80");
         let (seen, mapped) = download("[::ffff:203.0.113.1]:80");
         assert_eq!(seen.ip().to_canonical(), "192.0.2.2".parse::<IpAddr>().unwrap());
-        println!("{}", sh("ss -tneH state connected"));
         // In to a socket of both families; and these survive: to the modem, to itself, from another address.
         let inward = far.run(|| download("192.0.2.2:82")).1;
         let modem = download("192.0.2.1:80").1;
@@ -284,6 +284,7 @@ fn net() -> Net {
         "ip route add default via 10.1.0.1",
         "ip route add default via fd00::1",
     ]);
+    net.server.sh(&["ip address add 203.0.113.1/32 dev lo", "ip address add 2001:db8:9::1/128 dev lo nodad"]);
     for (n, isp) in (1..).zip(&net.isps) {
         let outer = if n == 1 { "192.0.2" } else { "198.51.100" };
         let lines = [
@@ -303,12 +304,11 @@ fn net() -> Net {
             format!("ip address add 100.64.{n}.2/24 dev isp{n}"),
             format!("ip address add 2001:db8:1{n}::2/64 dev isp{n} nodad"),
             format!("ip link set isp{n} up"),
-            format!("ip route add {outer}.0/24 via 100.64.{n}.1"),
+            format!("ip route add {outer}.0/24 via 100.64.{n}.1 src 203.0.113.1"),
             format!("ip route add 2001:db8:{n}::/64 via 2001:db8:1{n}::1"),
         ];
         net.server.sh(&lines.each_ref().map(String::as_str));
     }
-    net.server.sh(&["ip address add 203.0.113.1/32 dev lo", "ip address add 2001:db8:9::1/128 dev lo nodad"]);
     net
 }
 
@@ -323,36 +323,55 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+/// A carrier that says nothing to connections that it has not seen begin.
+const DEAF: &str = "add table inet t; add chain inet t f { type filter hook forward priority 0; }; \
+     add rule inet t f tcp flags & (syn | ack) == ack ct state new counter drop; \
+     add rule inet t f ct state invalid counter drop";
+
+/// A machine that lets in nothing but answers, and what a port is forwarded to.
+const WALL: &str = "add table inet t; add chain inet t i { type filter hook input priority 0; }; \
+     add rule inet t i tcp dport 8080 accept; \
+     add rule inet t i ct state invalid counter drop; \
+     add rule inet t i ct state established accept; \
+     add rule inet t i meta l4proto tcp counter drop";
+
 #[test]
 fn flows_of_the_lan_move_or_end_at_once() {
     namespace::run("flows_of_the_lan_move_or_end_at_once", &["ip", "nft", "conntrack"], || async {
         let net = net();
         nft::load(&ruleset().text()).await.unwrap();
-        // A carrier that says nothing to connections that it has not seen begin, and a client that lets in nothing
-        // but answers: the hardest case for a reset.
-        let deaf = "add table inet t; add chain inet t f { type filter hook forward priority 0; }; \
-                    add rule inet t f tcp flags & (syn | ack) == ack ct state new counter drop; \
-                    add rule inet t f ct state invalid counter drop";
-        net.isps[1].run(move || foreign(deaf));
-        let wall = "add table inet t; add chain inet t i { type filter hook input priority 0; }; \
-                    add rule inet t i ct state invalid counter drop; \
-                    add rule inet t i ct state established accept; \
-                    add rule inet t i meta l4proto tcp counter drop";
-        net.lan.run(move || foreign(wall));
-        net.server.run(|| ["203.0.113.1:80", "[2001:db8:9::1]:80"].map(serve));
+        foreign(
+            "add table ip forward; add chain ip forward p { type nat hook prerouting priority dstnat; }; \
+                 add rule ip forward p tcp dport 8080 iifname wan* dnat to 10.1.0.9:8080",
+        );
+        for isp in &net.isps {
+            isp.run(|| foreign(DEAF));
+        }
+        net.lan.run(|| foreign(WALL));
+        let servers = ["203.0.113.1:80", "[2001:db8:9::1]:80"];
+        net.server.run(move || servers.map(serve));
 
         lead_out_by(2);
-        let stays = ["203.0.113.1:80", "[2001:db8:9::1]:80"].map(|to| net.lan.run(move || download(to)));
+        let stays = servers.map(|to| net.lan.run(move || download(to)));
+        let own_stays = download(servers[0]);
         lead_out_by(1);
-        let goes = ["203.0.113.1:80", "[2001:db8:9::1]:80"].map(|to| net.lan.run(move || download(to)));
-        assert_eq!(stays[0].0.ip(), ip("198.51.100.2"));
-        assert_eq!(stays[1].0.ip(), ip("2001:db8:2::2"));
-        assert_eq!(goes[0].0.ip(), ip("192.0.2.2"));
-        assert_eq!(goes[1].0.ip(), ip("2001:db8:1::2"));
+        let goes = servers.map(|to| net.lan.run(move || download(to)));
+        let own_goes = servers.map(download);
+        let froms =
+            |flows: &[(SocketAddr, Fate)]| flows.iter().map(|f| f.0.ip().to_string()).collect::<Vec<_>>();
+        assert_eq!(froms(&stays), ["198.51.100.2", "2001:db8:2::2"]);
+        assert_eq!(froms(&goes), ["192.0.2.2", "2001:db8:1::2"]);
+        assert_eq!(froms(&own_goes), ["192.0.2.2", "2001:db8:1::2"]);
         // One that sends, and needs nobody to rouse it.
         let mut upload = net.lan.run(|| TcpStream::connect("203.0.113.1:80").unwrap());
         let mut seen = [0; 64];
         assert_ne!(upload.read(&mut seen).unwrap(), 0);
+        // One that came in by a port that is forwarded.
+        let listener = net.lan.run(|| TcpListener::bind("10.1.0.9:8080").unwrap());
+        let _visitor = net.server.run(|| TcpStream::connect("192.0.2.2:8080").unwrap());
+        let mut visited = listener.accept().unwrap().0;
+        visited.set_read_timeout(Some(SOON)).unwrap();
+        assert_eq!(visited.peer_addr().unwrap().ip(), ip("203.0.113.1"));
         // A call.
         let call = net.lan.run(|| UdpSocket::bind("10.1.0.9:4000").unwrap());
         let answering = net.server.run(|| UdpSocket::bind("203.0.113.1:4000").unwrap());
@@ -366,31 +385,71 @@ fn flows_of_the_lan_move_or_end_at_once() {
         // The ISP goes dark, as far as this machine can see.
         net.isps[0].sh(&["ip link set net down"]);
         lead_out_by(2);
-        let began = Instant::now();
-        for family in Family::BOTH {
-            let lost = streams(family, mark(1)).await.unwrap();
-            assert_eq!(lost.len(), if family == Family::V4 { 2 } else { 1 });
-            nft::condemn(&lost).await.unwrap();
-            assert!(evict(family, mark(1)).await.unwrap() >= lost.len());
-            assert_eq!(rouse(&lost).await.unwrap(), lost.len());
+        let addresses = [ip("192.0.2.2"), ip("2001:db8:1::2")];
+        let spare = ["192.0.2.0/24".parse().unwrap(), "2001:db8:1::/64".parse().unwrap()];
+        for (family, own, roused) in [(Family::V4, 1, 3), (Family::V6, 1, 1)] {
+            let began = Instant::now();
+            let released = release(family, mark(1), &addresses, &spare).await;
+            println!("{family}: {released:?} after {:?}", began.elapsed());
+            assert_eq!((released.ended, released.roused, released.problems), (own, roused, vec![]));
+            let n = usize::from(family == Family::V6);
+            assert_ends(&goes[n].1, ErrorKind::ConnectionReset, began);
+            assert_ends(&own_goes[n].1, ErrorKind::ConnectionAborted, began);
         }
-        println!("all done after {:?}", began.elapsed());
-        for (_, fate) in &goes {
-            assert_ends(fate, ErrorKind::ConnectionReset, began);
-        }
+        assert_eq!(visited.read(&mut seen).unwrap_err().kind(), ErrorKind::ConnectionReset);
         let ended = upload.write(b"x").and_then(|_| upload.read(&mut seen));
         assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
         assert_eq!(caller(), ip("198.51.100.2"), "the call goes on");
 
-        for (_, fate) in &stays {
+        for (_, fate) in stays.iter().chain([&own_stays]) {
             assert!(fate.try_recv().is_err(), "the other uplink's are left alone");
         }
         let left = sh("conntrack -L -f ipv4") + &sh("conntrack -L -f ipv6");
-        assert_eq!(left.matches("ESTABLISHED").count(), 2, "{left}");
-        // They begin anew.
+        assert_eq!(left.matches("ESTABLISHED").count(), 3, "nothing was picked up again: {left}");
+        // They begin anew, from the very port as well.
         let again = net.lan.run(|| download("203.0.113.1:80"));
         assert_eq!(again.0.ip(), ip("198.51.100.2"));
-        println!("{}", net.lan.run(|| sh("nft list ruleset")));
-        println!("{}", net.isps[1].run(|| sh("nft list ruleset")));
+    });
+}
+
+#[test]
+fn without_the_reset_here_nobody_else_sends_one() {
+    namespace::run("without_the_reset_here_nobody_else_sends_one", &["ip", "nft", "conntrack"], || async {
+        let net = net();
+        nft::load(&ruleset().text()).await.unwrap();
+        net.isps[1].run(|| foreign(DEAF));
+        net.server.run(|| serve("203.0.113.1:80"));
+        lead_out_by(1);
+        let lost = net.lan.run(|| download("203.0.113.1:80")).1;
+        lead_out_by(2);
+        let found = streams(Family::V4, mark(1)).await.unwrap();
+        evict(Family::V4, mark(1)).await.unwrap();
+        assert_eq!(rouse(&found).await.unwrap(), 1);
+        assert!(lost.recv_timeout(SOON / 2).is_err());
+        let heard = net.isps[1].run(|| sh("nft list chain inet t f"));
+        assert!(heard.contains("counter packets 1"), "the carrier got the answer and kept it: {heard}");
+        // And nothing is reset that was not told of.
+        let other = net.lan.run(|| download("203.0.113.1:80")).1;
+        sh("conntrack -F");
+        nft::condemn(&found).await.unwrap();
+        assert_eq!(rouse(&found).await.unwrap(), 1);
+        assert_ends(&lost, ErrorKind::ConnectionReset, Instant::now());
+        assert!(other.try_recv().is_err());
+    });
+}
+
+#[test]
+fn a_step_that_fails_does_not_stop_the_rest() {
+    namespace::run("a_step_that_fails_does_not_stop_the_rest", &["conntrack", "nft"], || async {
+        make(2, |n| {
+            format!("-s 10.1.0.9 -d 203.0.113.1 --src-nat 192.0.2.2 --sport {n} --dport 80 --mark 0x01000000")
+        });
+        let released = release(Family::V4, mark(1), &[], &[]).await;
+        assert_eq!(
+            (released.evicted, released.problems.len()),
+            (2, 1),
+            "our table is not loaded: {released:?}"
+        );
+        assert!(released.problems[0].starts_with("cannot name lost connections in nft table inet uplinkd: "));
     });
 }

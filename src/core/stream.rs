@@ -30,8 +30,9 @@ impl Stream {
     /// the sequence number of the SYN (RFC 5961, 4.2; RFC 9293, 3.10.7.4). A plain ACK from out of the window would
     /// do so too, but a stateful firewall of the near end takes that for invalid, while Linux' conntrack lets a
     /// SYN+ACK pass, of all segments, just for the sake of this answer (`TCP_CONNTRACK_IGNORE` in
-    /// net/netfilter/nf_conntrack_proto_tcp.c). And on the way out of here it makes no conntrack entry, as no
-    /// connection begins with it.
+    /// net/netfilter/nf_conntrack_proto_tcp.c); not though where the near end is the one that was called, whose
+    /// firewall would have to be met with a SYN. On the way out of here a SYN+ACK makes no conntrack entry, as no
+    /// connection begins with it, which is why it needs no rule that exempts it.
     pub fn rousing_packet(&self) -> Option<Vec<u8>> {
         let mut segment = [0; TCP_HEADER];
         segment[0..2].copy_from_slice(&self.far.port().to_be_bytes());
