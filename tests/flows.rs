@@ -439,6 +439,32 @@ fn without_the_reset_here_nobody_else_sends_one() {
 }
 
 #[test]
+fn clients_that_left_hold_up_nobody() {
+    namespace::run("clients_that_left_hold_up_nobody", &["ip", "nft"], || async {
+        let net = net();
+        net.lan.run(|| {
+            foreign(
+                "add table t; add chain t i { type filter hook input priority 0; }; \
+             add rule t i tcp flags & (syn | ack) == syn | ack counter drop",
+            )
+        });
+        lead_out_by(1);
+        // The only one that is there is the last.
+        let stream = |n: u16| Stream {
+            near: SocketAddr::new([10, 1, 0, if n < 9_999 { 100 + (n % 100) as u8 } else { 9 }].into(), n),
+            far: SocketAddr::new([203, 0, 113, 1].into(), 80),
+        };
+        let all: Vec<_> = (0..10_000).map(stream).collect();
+        let began = Instant::now();
+        let sent = rouse(&all).await.unwrap();
+        println!("{sent} of 10000 roused in {:?}", began.elapsed());
+        assert!(began.elapsed() < 2 * SOON);
+        let heard = net.lan.run(|| sh("nft list chain t i"));
+        assert!(heard.contains("counter packets 1 "), "{heard}");
+    });
+}
+
+#[test]
 fn a_step_that_fails_does_not_stop_the_rest() {
     namespace::run("a_step_that_fails_does_not_stop_the_rest", &["conntrack", "nft"], || async {
         make(2, |n| {

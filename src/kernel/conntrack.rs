@@ -2,7 +2,7 @@
 //!
 //! Sees two addresses and the mark of each flow; what a flow carries and where it is routed it
 //! refuses to know. Flows that have a mark of ours keep it. What becomes of them when their uplink is
-//! down is in the part that [`evict`]s them.
+//! down is in the part that deletes them, [`evict()`].
 
 mod evict;
 

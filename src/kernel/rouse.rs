@@ -9,8 +9,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::socket::sockopt::SndBufForce;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendto, socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendto, setsockopt, socket,
 };
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -20,9 +21,14 @@ use crate::core::stream::Stream;
 /// How many packets go out before others get their turn: some tenths of a millisecond.
 const BATCH: usize = 64;
 
-/// How long a packet waits for its turn, and how often.
+/// How long to wait when too many are on their way, and how often in all: a client that left long ago has its
+/// packets wait seconds for its neighbour entry, and must not hold up those for the others.
 const PAUSE: Duration = Duration::from_millis(1);
-const ATTEMPTS: usize = 20;
+const PAUSES: usize = 500;
+
+/// Room for the packets of as many connections as a listing has, at 768 bytes of the kernel's memory each. The usual
+/// 208 KiB would be taken by those that wait for clients that left.
+const ROOM: usize = 8 << 20;
 
 /// Why nobody could be roused.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +47,7 @@ pub enum Error {
 /// To be done when their conntrack entries are gone. A packet that a route or a firewall refuses is left out.
 /// Needs CAP_NET_RAW.
 pub async fn rouse(streams: &[Stream]) -> Result<usize, Error> {
-    let mut sent = 0;
+    let (mut sent, mut pauses) = (0, PAUSES);
     for v4 in [true, false] {
         let mut packets = streams
             .iter()
@@ -56,7 +62,13 @@ pub async fn rouse(streams: &[Stream]) -> Result<usize, Error> {
             _ => Error::Io(error),
         })?;
         for (n, (packet, to)) in packets.enumerate() {
-            sent += usize::from(send(&sender, &packet, to).await.is_ok());
+            let mut outcome = send(&sender, &packet, to);
+            while outcome == Err(Errno::EAGAIN) && pauses > 0 {
+                pauses -= 1;
+                sleep(PAUSE).await;
+                outcome = send(&sender, &packet, to);
+            }
+            sent += usize::from(outcome.is_ok());
             if n % BATCH == BATCH - 1 {
                 yield_now().await;
             }
@@ -70,21 +82,15 @@ pub async fn rouse(streams: &[Stream]) -> Result<usize, Error> {
 fn open(v4: bool) -> io::Result<OwnedFd> {
     let family = if v4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    Ok(socket(family, SockType::Raw, flags, SockProtocol::Raw)?)
+    let sender = socket(family, SockType::Raw, flags, SockProtocol::Raw)?;
+    // Without CAP_NET_ADMIN it stays as it is, and some may not be sent.
+    let _ = setsockopt(&sender, SndBufForce, &ROOM);
+    Ok(sender)
 }
 
-/// Sends a packet, and waits only while too many are on their way, for which the runtime has no event that it
-/// gives out without `unsafe`.
-async fn send(sender: &OwnedFd, packet: &[u8], mut to: SocketAddr) -> Result<usize, Errno> {
+/// Sends a packet, never waiting; the runtime could wait for the socket only with `unsafe`.
+fn send(sender: &OwnedFd, packet: &[u8], mut to: SocketAddr) -> Result<usize, Errno> {
     // A port would be taken for a protocol (`rawv6_sendmsg`, net/ipv6/raw.c).
     to.set_port(0);
-    let to = SockaddrStorage::from(to);
-    let send = || sendto(sender.as_raw_fd(), packet, &to, MsgFlags::empty());
-    for _ in 0..ATTEMPTS {
-        match send() {
-            Err(Errno::EAGAIN | Errno::ENOBUFS) => sleep(PAUSE).await,
-            outcome => return outcome,
-        }
-    }
-    send()
+    sendto(sender.as_raw_fd(), packet, &SockaddrStorage::from(to), MsgFlags::empty())
 }

@@ -112,7 +112,7 @@ impl Connection {
 
     /// Names the socket as the kernel named it, with the cookie that no later socket has.
     fn destruction(&self) -> Request {
-        Request { kind: SOCK_DESTROY, family: self.family, states: u32::MAX, id: self.id }
+        Request { kind: SOCK_DESTROY, family: self.family, id: self.id }
     }
 }
 
@@ -125,18 +125,17 @@ fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// `struct inet_diag_req_v2`.
+/// `struct inet_diag_req_v2`; the states choose what is listed and do not matter to a destruction.
 #[derive(Debug, PartialEq, Eq)]
 struct Request {
     kind: u16,
     family: u8,
-    states: u32,
     id: [u8; SOCKET_ID],
 }
 
 impl Request {
     fn listing(family: u8) -> Self {
-        Request { kind: SOCK_DIAG_BY_FAMILY, family, states: CONNECTED, id: [0; SOCKET_ID] }
+        Request { kind: SOCK_DIAG_BY_FAMILY, family, id: [0; SOCKET_ID] }
     }
 }
 
@@ -151,7 +150,7 @@ impl NetlinkSerializable for Request {
 
     fn serialize(&self, buffer: &mut [u8]) {
         let head = [self.family, IPPROTO_TCP as u8, 0, 0];
-        let bytes = head.into_iter().chain(self.states.to_ne_bytes()).chain(self.id);
+        let bytes = head.into_iter().chain(CONNECTED.to_ne_bytes()).chain(self.id);
         buffer.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
     }
 }
