@@ -6,8 +6,8 @@
 //!
 //! Two sets of the table are filled while it is loaded: the connections that lost their uplink. One of
 //! them that is picked up again in its midst, with a first packet that is no SYN, is reset right here,
-//! with the exact sequence number that its own packet tells. Nobody else could: over another uplink the
-//! server sees a stranger, to whom it or a carrier's NAT on the way rather says nothing.
+//! with the exact sequence number that its own packet tells. Nobody else does it reliably: over another
+//! uplink the server sees a stranger, to whom it, or a carrier's NAT on the way, rather says nothing.
 
 use std::fmt::{self, Write};
 
@@ -132,6 +132,7 @@ impl Ruleset {
                 slot.mark().value(),
             );
         }
+        // In an output chain nft 1.0.6 takes no word for the priority of dstnat, -100.
         let _ = write!(
             text,
             "\tchain restore {{\n\
@@ -145,10 +146,17 @@ impl Ruleset {
              \t\ttype ipv6_addr . inet_service . ipv6_addr . inet_service; {EVICTED_FOR}\n\
              \t}}\n\
              \tchain reset_evicted {{\n\
-             \t\ttype nat hook prerouting priority dstnat - 6; policy accept;\n\
              \t\ttcp flags & (syn | rst | ack) != ack return\n\
              \t\tip saddr . tcp sport . ip daddr . tcp dport @{EVICTED_4} reject with tcp reset\n\
              \t\tip6 saddr . tcp sport . ip6 daddr . tcp dport @{EVICTED_6} reject with tcp reset\n\
+             \t}}\n\
+             \tchain began_behind {{\n\
+             \t\ttype nat hook prerouting priority dstnat - 6; policy accept;\n\
+             \t\tmeta l4proto tcp goto reset_evicted\n\
+             \t}}\n\
+             \tchain began_here {{\n\
+             \t\ttype nat hook output priority -106; policy accept;\n\
+             \t\tmeta l4proto tcp goto reset_evicted\n\
              \t}}\n\
              \tchain came_in_by {{\n\
              \t\ttype nat hook prerouting priority dstnat - 5; policy accept;\n\
@@ -193,7 +201,7 @@ mod tests {
 }
 delete table inet uplinkd
 table inet uplinkd {
-	chain generation_d7f34798b6152382 {
+	chain generation_e95f8be3d6a241b9 {
 	}
 	chain slot_1 {
 		comment "wan.7"
@@ -214,10 +222,17 @@ table inet uplinkd {
 		type ipv6_addr . inet_service . ipv6_addr . inet_service; size 65536; flags timeout; timeout 10m;
 	}
 	chain reset_evicted {
-		type nat hook prerouting priority dstnat - 6; policy accept;
 		tcp flags & (syn | rst | ack) != ack return
 		ip saddr . tcp sport . ip daddr . tcp dport @evicted_4 reject with tcp reset
 		ip6 saddr . tcp sport . ip6 daddr . tcp dport @evicted_6 reject with tcp reset
+	}
+	chain began_behind {
+		type nat hook prerouting priority dstnat - 6; policy accept;
+		meta l4proto tcp goto reset_evicted
+	}
+	chain began_here {
+		type nat hook output priority -106; policy accept;
+		meta l4proto tcp goto reset_evicted
 	}
 	chain came_in_by {
 		type nat hook prerouting priority dstnat - 5; policy accept;
