@@ -1,7 +1,8 @@
 //! The lab: real NetworkManager and systemd on a booted Debian, real packets, ISPs that can be broken at will.
 //!
 //! ```text
-//!                    203.0.113.1-48, 2001:db8:ffff::1-48
+//!                    203.0.113.1-48, 2001:db8:ffff::1-48,
+//!                    1.1.1.1, 8.8.8.8, … and their like
 //!                        ┌──────────────┐
 //!                        │   internet   │  tells every client the address that it sees
 //!                        └─┬──────────┬─┘
@@ -37,6 +38,8 @@ pub mod spec;
 pub mod traffic;
 
 mod cgroup;
+mod dns;
+mod http;
 mod lab;
 mod report;
 mod snapshot;
