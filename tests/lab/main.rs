@@ -8,6 +8,7 @@ mod bus;
 mod change;
 mod ctl;
 mod desktop;
+mod faults;
 mod figures;
 mod hooks;
 mod input;

@@ -27,6 +27,7 @@
 //! Needs root, `nft`, `dnsmasq`, `ip`, util-linux and the root that `tests/lab/mkroot` builds; [`lab_or_skip!`] skips without.
 
 pub mod address;
+pub mod fault;
 pub mod internet;
 pub mod isp;
 pub mod machine;
@@ -41,10 +42,12 @@ mod cgroup;
 mod dns;
 mod http;
 mod lab;
+mod relay;
 mod report;
 mod snapshot;
 
 pub use address::isp_of;
+pub use fault::{Filter, Flap};
 pub use internet::Internet;
 pub use isp::{Isp, IspSpec};
 pub use lab::{Client, Lab, available, skipped};

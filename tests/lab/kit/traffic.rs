@@ -99,12 +99,12 @@ impl UdpFlow {
             let socket = via.udp(dest);
             let mut log = Log::new();
             while !stop.load(Ordering::Relaxed) {
-                let number = log.packets.len();
+                let (number, at) = (log.packets.len(), log.start.elapsed());
                 let sent = match &socket {
                     Ok(socket) => socket.send_to(number.to_string().as_bytes(), dest).map(drop),
                     Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
                 };
-                log.sent(sent.err());
+                log.sent(at, sent.err());
                 let next = interval * u32::try_from(number + 1).unwrap_or(u32::MAX);
                 log.listen(socket.as_ref().ok(), next);
             }
@@ -140,7 +140,7 @@ impl NewFlows {
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
-                let number = log.packets.len();
+                let (number, at) = (log.packets.len(), log.start.elapsed());
                 let sent = via.udp(*dest).and_then(|socket| {
                     socket.set_nonblocking(true)?;
                     socket.send_to(number.to_string().as_bytes(), dest)?;
@@ -148,10 +148,10 @@ impl NewFlows {
                 });
                 match sent {
                     Ok(socket) => {
-                        log.sent(None);
-                        open.push((log.start.elapsed(), socket));
+                        log.sent(at, None);
+                        open.push((at, socket));
                     }
-                    Err(error) => log.sent(Some(error)),
+                    Err(error) => log.sent(at, Some(error)),
                 }
                 let next = interval * u32::try_from(number + 1).unwrap_or(u32::MAX);
                 while log.start.elapsed() < next {
@@ -186,12 +186,8 @@ impl Log {
         Log { start: Instant::now(), packets: Vec::new(), answered: 0 }
     }
 
-    fn sent(&mut self, error: Option<io::Error>) {
-        self.packets.push(Packet {
-            sent: self.start.elapsed(),
-            answer: None,
-            error: error.map(|error| error.to_string()),
-        });
+    fn sent(&mut self, at: Duration, error: Option<io::Error>) {
+        self.packets.push(Packet { sent: at, answer: None, error: error.map(|error| error.to_string()) });
     }
 
     fn waiting(&self) -> bool {
