@@ -13,6 +13,7 @@ mod figures;
 mod hooks;
 mod input;
 mod install;
+mod observers;
 mod repair;
 mod restart;
 mod settings;

@@ -28,14 +28,17 @@
 
 pub mod address;
 pub mod fault;
+pub mod fresh;
 pub mod internet;
 pub mod isp;
 pub mod machine;
 pub mod ns;
 pub mod process;
+pub mod recovery;
 pub mod server;
 pub mod socket;
 pub mod spec;
+pub mod steady;
 pub mod traffic;
 
 mod cgroup;
@@ -48,17 +51,20 @@ mod snapshot;
 
 pub use address::isp_of;
 pub use fault::{Filter, Flap};
+pub use fresh::{NewFlows, NewTcp};
 pub use internet::Internet;
 pub use isp::{Isp, IspSpec};
 pub use lab::{Client, Lab, available, skipped};
 pub use machine::Machine;
 pub use ns::Ns;
 pub use process::{Output, poll, wait};
-pub use report::{NewFlowsReport, Shares, UdpReport};
+pub use recovery::Recovery;
+pub use report::{NewFlowsReport, Shares, UdpReport, Way};
 pub use server::{Server, Service};
 pub use socket::Via;
 pub use spec::{Install, Manager, Spec};
-pub use traffic::{HeldTcp, NewFlows, TcpDownload, UdpFlow, connect_many};
+pub use steady::{SteadyReport, SteadyTcp};
+pub use traffic::{HeldTcp, TcpDownload, UdpFlow, connect_many};
 
 /// Start the lab that the [`Spec`] describes, or leave the test with `SKIPPED: name: reason` where none can run.
 ///
