@@ -16,5 +16,6 @@ pub mod probe;
 pub mod route;
 pub mod rule;
 pub mod slots;
+pub mod stream;
 pub mod sysctl;
 pub mod uplink;

@@ -1,7 +1,11 @@
 //! The kernel's side: reads what is, applies what was decided, and decides nothing itself.
 
 pub mod conntrack;
+pub mod flows;
 pub mod nfnl;
 pub mod nft;
+mod request;
+pub mod rouse;
 pub mod rtnl;
+pub mod sockets;
 pub mod sysctl;

@@ -77,7 +77,7 @@
 //! # Where the tests are
 //!
 //! Unit tests stand beside what they test. `tests/netfilter.rs` loads our nftables text into a real kernel, in a
-//! namespace. `tests/scenarios` are machines as text, with the plan for each, and `tests/properties.rs` draws arbitrary
+//! namespace, and `tests/flows.rs` takes an uplink away there from connections that run. `tests/scenarios` are machines as text, with the plan for each, and `tests/properties.rs` draws arbitrary
 //! ones against a kernel in memory. `tests/lab` boots a Debian with real managers between ISPs that fail on demand, and
 //! counts packets. CONTRIBUTING.md tells how to run them.
 

@@ -3,14 +3,52 @@
 //! The text is replaced whole in one transaction and never parsed back: an empty chain named after
 //! the text's own hash tells which generation is loaded. What is decided once per flow sits in
 //! nat-type chains, which only a flow's first packet passes; every other packet meets one statement.
+//!
+//! Two sets of the table are filled while it is loaded: the connections that lost their uplink. One of
+//! them that is picked up again in its midst, with a first packet that is no SYN, is reset right here,
+//! with the exact sequence number that its own packet tells. Nobody else does it reliably: over another
+//! uplink the server sees a stranger, to whom it, or a carrier's NAT on the way, rather says nothing.
 
 use std::fmt::{self, Write};
 
 use super::layout::{MARK_MASK, Slot};
 use super::net::IfName;
+use super::stream::Stream;
 
 /// The name of our table, family `inet`.
 pub const TABLE: &str = "uplinkd";
+
+/// The connections to reset, by near address and port, far address and port.
+const EVICTED_4: &str = "evicted_4";
+/// The same of IPv6.
+const EVICTED_6: &str = "evicted_6";
+
+/// How many connections a set holds, and how long: a client that sleeps on may miss the moment, but by its next
+/// keepalive it should learn that its connection is gone. One that begins anew with the same ports is not meant
+/// and not met, as it begins with a SYN.
+const EVICTED_FOR: &str = "size 65536; flags timeout; timeout 10m;";
+
+/// The text that has the loaded table reset these connections when their near end next sends something.
+///
+/// With `afresh` it forgets all that it was told before. Fails to load where our table is not loaded.
+pub fn condemn(streams: &[Stream], afresh: bool) -> String {
+    let mut text = String::new();
+    for (set, v4) in [(EVICTED_4, true), (EVICTED_6, false)] {
+        let elements: Vec<_> = (streams.iter())
+            .filter(|Stream { near, far }| near.is_ipv4() == v4 && far.is_ipv4() == v4)
+            .map(|Stream { near, far }| {
+                format!("{} . {} . {} . {}", near.ip(), near.port(), far.ip(), far.port())
+            })
+            .collect();
+        if afresh {
+            let _ = writeln!(text, "flush set inet {TABLE} {set}");
+        }
+        if !elements.is_empty() {
+            let _ = writeln!(text, "add element inet {TABLE} {set} {{\n{}\n}}", elements.join(",\n"));
+        }
+    }
+    text
+}
 
 /// Which text is loaded: a hash of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,11 +132,31 @@ impl Ruleset {
                 slot.mark().value(),
             );
         }
+        // In an output chain nft 1.0.6 takes no word for the priority of dstnat, -100.
         let _ = write!(
             text,
             "\tchain restore {{\n\
              \t\ttype filter hook prerouting priority mangle; policy accept;\n\
              \t\tmeta mark 0 meta mark set ct mark & {MARK_MASK:#010x}\n\
+             \t}}\n\
+             \tset {EVICTED_4} {{\n\
+             \t\ttype ipv4_addr . inet_service . ipv4_addr . inet_service; {EVICTED_FOR}\n\
+             \t}}\n\
+             \tset {EVICTED_6} {{\n\
+             \t\ttype ipv6_addr . inet_service . ipv6_addr . inet_service; {EVICTED_FOR}\n\
+             \t}}\n\
+             \tchain reset_evicted {{\n\
+             \t\ttcp flags & (syn | rst | ack) != ack return\n\
+             \t\tip saddr . tcp sport . ip daddr . tcp dport @{EVICTED_4} reject with tcp reset\n\
+             \t\tip6 saddr . tcp sport . ip6 daddr . tcp dport @{EVICTED_6} reject with tcp reset\n\
+             \t}}\n\
+             \tchain began_behind {{\n\
+             \t\ttype nat hook prerouting priority dstnat - 6; policy accept;\n\
+             \t\tmeta l4proto tcp goto reset_evicted\n\
+             \t}}\n\
+             \tchain began_here {{\n\
+             \t\ttype nat hook output priority -106; policy accept;\n\
+             \t\tmeta l4proto tcp goto reset_evicted\n\
              \t}}\n\
              \tchain came_in_by {{\n\
              \t\ttype nat hook prerouting priority dstnat - 5; policy accept;\n\
@@ -143,7 +201,7 @@ mod tests {
 }
 delete table inet uplinkd
 table inet uplinkd {
-	chain generation_b891b767a0bd3c2f {
+	chain generation_e95f8be3d6a241b9 {
 	}
 	chain slot_1 {
 		comment "wan.7"
@@ -156,6 +214,25 @@ table inet uplinkd {
 	chain restore {
 		type filter hook prerouting priority mangle; policy accept;
 		meta mark 0 meta mark set ct mark & 0x3f000000
+	}
+	set evicted_4 {
+		type ipv4_addr . inet_service . ipv4_addr . inet_service; size 65536; flags timeout; timeout 10m;
+	}
+	set evicted_6 {
+		type ipv6_addr . inet_service . ipv6_addr . inet_service; size 65536; flags timeout; timeout 10m;
+	}
+	chain reset_evicted {
+		tcp flags & (syn | rst | ack) != ack return
+		ip saddr . tcp sport . ip daddr . tcp dport @evicted_4 reject with tcp reset
+		ip6 saddr . tcp sport . ip6 daddr . tcp dport @evicted_6 reject with tcp reset
+	}
+	chain began_behind {
+		type nat hook prerouting priority dstnat - 6; policy accept;
+		meta l4proto tcp goto reset_evicted
+	}
+	chain began_here {
+		type nat hook output priority -106; policy accept;
+		meta l4proto tcp goto reset_evicted
 	}
 	chain came_in_by {
 		type nat hook prerouting priority dstnat - 5; policy accept;
@@ -186,6 +263,25 @@ table inet uplinkd {
     fn global_sources_are_masqueraded_on_demand() {
         let ruleset = Ruleset { masquerade_global: true, ..ruleset(&[("a", 1)]) };
         assert!(ruleset.text().contains("ip6 saddr { 2000::/3, fc00::/7 } masquerade"));
+    }
+
+    #[test]
+    fn connections_are_condemned_by_family() {
+        let stream =
+            |near: &str, far: &str| Stream { near: near.parse().unwrap(), far: far.parse().unwrap() };
+        let four = stream("10.1.0.9:5000", "203.0.113.1:80");
+        let six = stream("[fd00::9]:5000", "[2001:db8:9::1]:443");
+        assert_eq!(
+            condemn(&[four, six, four], false),
+            "add element inet uplinkd evicted_4 {\n10.1.0.9 . 5000 . 203.0.113.1 . 80,\n\
+             10.1.0.9 . 5000 . 203.0.113.1 . 80\n}\n\
+             add element inet uplinkd evicted_6 {\nfd00::9 . 5000 . 2001:db8:9::1 . 443\n}\n"
+        );
+        assert_eq!(condemn(&[], false), "");
+        assert!(
+            condemn(&[six], true)
+                .starts_with("flush set inet uplinkd evicted_4\nflush set inet uplinkd evicted_6\n")
+        );
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Gives running flows the mark of the uplink whose address they use, so that installing cuts nothing.
 //!
 //! Sees two addresses and the mark of each flow; what a flow carries and where it is routed it
-//! refuses to know. Flows that have a mark of ours keep it.
+//! refuses to know. Flows that have a mark of ours keep it. What becomes of them when their uplink is
+//! down is in the part that deletes them, [`evict()`].
+
+mod evict;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,10 +12,12 @@ use std::net::IpAddr;
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::conntrack::ConntrackMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
+use netlink_sys::constants::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
-use super::nfnl::socket::{NfSocket, attribute};
+pub use self::evict::{MOST_STREAMS, evict, streams};
 use super::nfnl::{Error, NFGENMSG};
+use super::request::{RequestSocket, attribute};
 use crate::core::layout::MARK_MASK;
 use crate::core::net::{Family, Mark};
 
@@ -47,8 +52,8 @@ pub async fn adopt(addresses: &[(IpAddr, Mark)]) -> Result<usize, Error> {
 
 async fn adopt_family(family: Family, owners: &BTreeMap<IpAddr, Mark>) -> Result<usize, Error> {
     let (listing, marking) = (Error::of("list the flows of conntrack"), Error::of("mark flows in conntrack"));
-    let mut flows = NfSocket::open().map_err(&listing)?;
-    let mut marks = NfSocket::open().map_err(&marking)?;
+    let mut flows = RequestSocket::open(NETLINK_NETFILTER).map_err(&listing)?;
+    let mut marks = RequestSocket::open(NETLINK_NETFILTER).map_err(&marking)?;
     flows.start_dump(unmarked(family)).await.map_err(&listing)?;
     let (mut adopted, mut more) = (0, true);
     while more {
@@ -78,9 +83,7 @@ fn adoption(family: Family, body: &[u8], owners: &BTreeMap<IpAddr, Mark>) -> Opt
         .into_iter()
         .filter_map(destination)
         .find_map(|address| owners.get(&address))?;
-    // Absent where it is 0.
-    let old = attribute(flow, CTA_MARK).map_or(Some(0), |b| b.try_into().ok().map(u32::from_be_bytes))?;
-    if old & mark.mask() != 0 {
+    if mark_of(flow)? & mark.mask() != 0 {
         return None;
     }
     // The tuple goes back as it came, so that protocols that nobody thought of here work as well.
@@ -95,10 +98,19 @@ fn adoption(family: Family, body: &[u8], owners: &BTreeMap<IpAddr, Mark>) -> Opt
 
 /// Where a tuple goes to.
 fn destination(tuple: &[u8]) -> Option<IpAddr> {
-    let ip = attribute(tuple, CTA_TUPLE_IP)?;
-    let v4 = || attribute(ip, CTA_IP_V4_DST)?.try_into().ok().map(|b: [u8; 4]| IpAddr::from(b));
-    let v6 = || attribute(ip, CTA_IP_V6_DST)?.try_into().ok().map(|b: [u8; 16]| IpAddr::from(b));
+    address(attribute(tuple, CTA_TUPLE_IP)?, CTA_IP_V4_DST, CTA_IP_V6_DST)
+}
+
+/// The address in the attribute of its family.
+fn address(ip: &[u8], v4: u16, v6: u16) -> Option<IpAddr> {
+    let v4 = || attribute(ip, v4)?.try_into().ok().map(|b: [u8; 4]| IpAddr::from(b));
+    let v6 = || attribute(ip, v6)?.try_into().ok().map(|b: [u8; 16]| IpAddr::from(b));
     v4().or_else(v6)
+}
+
+/// The mark of a flow; absent where it is 0.
+fn mark_of(flow: &[u8]) -> Option<u32> {
+    attribute(flow, CTA_MARK).map_or(Some(0), |b| b.try_into().ok().map(u32::from_be_bytes))
 }
 
 fn number(kind: u16, value: u32) -> DefaultNla {
@@ -126,13 +138,13 @@ mod tests {
 
     /// As Linux 6.18 lists the flow that `conntrack -I -p tcp --state ESTABLISHED -t 300 -s 10.1.0.9
     /// -d 203.0.113.1 --sport 5000 --dport 80 --src-nat 192.0.2.2 --mark 0x80000005 -w 7` makes.
-    const FLOW: &str = "020000003400018014000180080001000a01000908000200cb0071011c00028005000100060000000600020013880000\
+    pub(super) const FLOW: &str = "020000003400018014000180080001000a01000908000200cb0071011c00028005000100060000000600020013880000\
         0600030000500000340002801400018008000100cb00710108000200c00002021c0002800500010006000000060002000050\
         0000060003001388000006001200000700000800030000000198080008008000000508000c0077a6db2308000b0000000001\
         080007000000012b300004802c000180050001000300000005000200000000000500030000000000060004000a0000000600\
         05000a0000001c001880080001000000000008000200000000000800030000000000";
 
-    fn bytes(hex: &str) -> Vec<u8> {
+    pub(super) fn bytes(hex: &str) -> Vec<u8> {
         let digits: Vec<_> = hex.chars().map(|c| c.to_digit(16).unwrap() as u8).collect();
         digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
     }

@@ -2,8 +2,6 @@
 //!
 //! Reads the names of our table's chains and nothing else: rules are never parsed back.
 
-pub(in crate::kernel) mod socket;
-
 use std::io;
 
 use netlink_packet_netfilter::nftables::{ChainMessage, NfTablesMessage, NfTablesMessageType};
@@ -12,7 +10,7 @@ use netlink_sys::constants::NETLINK_NETFILTER;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use nix::errno::Errno;
 
-use self::socket::{NfSocket, attribute, messages};
+use super::request::{RequestSocket, attribute, messages};
 use crate::core::nft::{Generation, TABLE};
 
 /// What every message of netfilter begins with: `struct nfgenmsg` (linux/netfilter/nfnetlink.h).
@@ -71,7 +69,7 @@ pub async fn loaded_generation() -> Result<Option<Generation>, Error> {
 
 async fn list_chains() -> io::Result<Option<Generation>> {
     let header = NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0);
-    let mut socket = NfSocket::open()?;
+    let mut socket = RequestSocket::open(NETLINK_NETFILTER)?;
     socket
         .start_dump(NetfilterMessage::new(
             header,

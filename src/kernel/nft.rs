@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, Command};
 use tokio::time::timeout;
 
-use crate::core::nft::TABLE;
+use crate::core::nft::{self, TABLE};
+use crate::core::stream::Stream;
 
 /// A load of 63 uplinks takes some 30 ms; a machine at its limits may be a hundred times slower.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,6 +29,8 @@ pub enum Action {
     Check,
     /// Delete our table.
     Drop,
+    /// Name connections that it is to reset.
+    Condemn,
 }
 
 impl fmt::Display for Action {
@@ -36,6 +39,7 @@ impl fmt::Display for Action {
             Action::Load => "load",
             Action::Check => "check",
             Action::Drop => "delete",
+            Action::Condemn => "name lost connections in",
         };
         write!(f, "{verb} nft table inet {TABLE}")
     }
@@ -84,6 +88,21 @@ pub async fn check(text: &str) -> Result<(), Error> {
 pub async fn drop_table() -> Result<(), Error> {
     // `destroy table` would say the same, but nft learned it only with 1.0.7.
     run(Action::Drop, &format!("table inet {TABLE} {{\n}}\ndelete table inet {TABLE}\n")).await
+}
+
+/// Has our table, which must be loaded, reset these connections when their near end next sends something.
+///
+/// To be done before their conntrack entries are deleted: what is sent in between is taken for a new
+/// flow, and from then on nothing looks at it any more. Some 10 000 take about 100 ms.
+pub async fn condemn(streams: &[Stream]) -> Result<(), Error> {
+    if streams.is_empty() {
+        return Ok(());
+    }
+    match run(Action::Condemn, &nft::condemn(streams, false)).await {
+        // A set may be full of those of an earlier failure, which are the less urgent ones.
+        Err(Error::Refused { .. }) => run(Action::Condemn, &nft::condemn(streams, true)).await,
+        outcome => outcome,
+    }
 }
 
 async fn run(action: Action, text: &str) -> Result<(), Error> {

@@ -11,11 +11,36 @@ pub const ECHO: u16 = 7;
 pub const BULK: u16 = 19;
 /// The port that sends as fast as it can (TCP).
 pub const FLOOD: u16 = 20;
-/// A web server: 204 for /generate_204, else 200 with the address that it sees.
+/// A web server: what portal checks ask for, else 200 with the address that it sees.
 pub const HTTP: u16 = 80;
+/// Accepts connections and closes them at once, which is all that a probe wants to know (TCP).
+pub const HTTPS: u16 = 443;
+/// A resolver that knows every name (TCP and UDP).
+pub const DOMAIN: u16 = 53;
 
 /// Which address of the internet the ISPs' DNS servers ask; all of them answer.
 pub const DNS: u8 = 48;
+
+/// Well-known resolvers, which the internet plays: whoever watches an uplink asks some of them.
+pub const RESOLVERS4: [Ipv4Addr; 6] = [
+    Ipv4Addr::new(1, 1, 1, 1),
+    Ipv4Addr::new(1, 0, 0, 1),
+    Ipv4Addr::new(8, 8, 8, 8),
+    Ipv4Addr::new(8, 8, 4, 4),
+    Ipv4Addr::new(9, 9, 9, 9),
+    Ipv4Addr::new(208, 67, 222, 222),
+];
+
+/// [`RESOLVERS4`] over IPv6.
+pub const RESOLVERS6: [Ipv6Addr; 4] = [
+    Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111),
+    Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888),
+    Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe),
+    Ipv6Addr::new(0x2620, 0x119, 0x35, 0, 0, 0, 0, 0x35),
+];
+
+/// Hosts that are asked for a page to find out about login pages. They live at [`web4`] and [`web6`].
+pub const PORTAL_CHECKS: [&str; 2] = ["detectportal.firefox.com", "connectivity-check.ubuntu.com"];
 
 /// The machine's address in the LAN.
 pub const LAN_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -28,6 +53,16 @@ pub fn internet4(n: u8) -> Ipv4Addr {
 /// The `n`th IPv6 address of the internet, from 1.
 pub fn internet6(n: u8) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, u16::from(n))
+}
+
+/// Where [`PORTAL_CHECKS`] live, apart from the addresses that tests send their own flows to.
+pub fn web4() -> Ipv4Addr {
+    internet4(80)
+}
+
+/// [`web4`] over IPv6.
+pub fn web6() -> Ipv6Addr {
+    internet6(80)
 }
 
 /// Where the internet echoes over IPv4, all addresses.

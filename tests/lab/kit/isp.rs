@@ -1,19 +1,19 @@
-//! An ISP: modem, DHCP and DNS server, masquerade, and the ways in which it fails.
+//! An ISP: modem, DHCP and DNS server, masquerade. See [`super::fault`] for the ways in which it fails.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use super::address::{DNS, HTTP, internet4, prefix6, public4, transit6};
+use super::address::{DNS, internet4, prefix6, public4, transit6};
+use super::fault::Gate;
 use super::internet::Internet;
 use super::ns::Ns;
 use super::process::Daemon;
-use super::server::{Server, Service};
+use super::relay::Relay;
+use super::server::Server;
 
 /// How an ISP serves its customer.
 #[derive(Debug, Clone)]
@@ -86,16 +86,20 @@ fn host(subnet: Ipv4Net, number: u8) -> Ipv4Addr {
 pub struct Isp {
     /// Where it lives.
     pub ns: Ns,
+    pub(super) internet: Ns,
+    pub(super) gate: Gate,
     number: u8,
     dir: PathBuf,
     state: Mutex<State>,
 }
 
+/// What changes while it runs.
 #[derive(Debug)]
-struct State {
-    spec: IspSpec,
+pub(super) struct State {
+    pub(super) spec: IspSpec,
     dnsmasq: Option<Daemon>,
-    portal: Option<Server>,
+    pub(super) portal: Option<Server>,
+    pub(super) relay: Option<Relay>,
 }
 
 impl Isp {
@@ -130,15 +134,16 @@ impl Isp {
         }
         ns.ip(&lines);
         let isp = Isp {
+            gate: Gate::new(&ns),
+            internet: internet.ns.clone(),
             ns,
             number,
             dir: dir.to_owned(),
-            state: Mutex::new(State { spec, dnsmasq: None, portal: None }),
+            state: Mutex::new(State { spec, dnsmasq: None, portal: None, relay: None }),
         };
         isp.ns.nft(
             "table inet gate {
                 counter spoofed { }
-                chain silence { type filter hook forward priority -20; }
                 chain customer { type filter hook forward priority -10; }
             }",
         );
@@ -174,73 +179,6 @@ impl Isp {
     /// Its address on the internet; what arrives there is forwarded to the machine's leased address.
     pub fn public(&self) -> Ipv4Addr {
         public4(self.number)
-    }
-
-    /// Plug the cable in or out: the machine sees the carrier come and go.
-    #[track_caller]
-    pub fn carrier(&self, on: bool) {
-        // Taking the device down loses its global IPv6 address; dnsmasq wants it back before it announces.
-        let spec = &self.state().spec;
-        let mut lines = format!("link set lan {}\n", if on { "up" } else { "down" });
-        if on && spec.ipv6 {
-            lines += &format!("addr replace {}/64 dev lan nodad\n", router6(self.number));
-        }
-        self.ns.ip(&lines);
-    }
-
-    /// Take the carrier away for 100 ms, as a modem does that was restarted. NetworkManager asks for its lease anew when the
-    /// carrier returns, and keeps address and routes meanwhile: the quickest way to bring it a changed lease. That is NetworkManager 1.52; 1.42 (Debian 12) does not ask again unless the
-    /// carrier stays away for longer than 6 s.
-    #[track_caller]
-    pub fn blip(&self) {
-        self.carrier(false);
-        thread::sleep(Duration::from_millis(100));
-        self.carrier(true);
-    }
-
-    /// Let everything behind the modem fall silent, or speak again. The modem itself goes on answering: ARP, ping, DHCP.
-    #[track_caller]
-    pub fn silent(&self, on: bool) {
-        self.lose(if on { 100 } else { 0 });
-    }
-
-    /// Lose so many percent of the packets in each direction, at random.
-    #[track_caller]
-    pub fn lose(&self, percent: u8) {
-        let rule = match percent {
-            0 => String::new(),
-            100.. => "add rule inet gate silence drop".to_owned(),
-            some => format!("add rule inet gate silence numgen random mod 100 < {some} drop"),
-        };
-        self.ns.nft(&format!("flush chain inet gate silence\n{rule}\n"));
-    }
-
-    /// Let the modem itself die with the light on: carrier stays, nothing is answered, not even ARP.
-    #[track_caller]
-    pub fn dead(&self, on: bool) {
-        self.ns.nft("add table netdev dead\ndelete table netdev dead\n");
-        if on {
-            self.ns.nft(
-                "table netdev dead { chain everything { type filter hook ingress device lan priority 0; policy drop; }; }",
-            );
-        }
-    }
-
-    /// Put the customer behind a login page, or let them out again.
-    #[track_caller]
-    pub fn portal(&self, on: bool) {
-        self.ns.nft("add table ip portal\ndelete table ip portal\n");
-        self.state().portal = on.then(|| {
-            self.ns.nft(&format!(
-                "table ip portal {{
-                    chain login {{ type nat hook prerouting priority dstnat - 10;
-                        iifname lan tcp dport {HTTP} redirect; }}
-                    chain walled {{ type filter hook forward priority -30;
-                        iifname lan drop; }}
-                }}"
-            ));
-            Server::start(&self.ns, HTTP, Service::Portal)
-        });
     }
 
     /// Run the DHCP, RA and DNS server or stop it.
@@ -280,7 +218,7 @@ impl Isp {
         words.nth(1).and_then(|number| number.parse().ok()).expect("nft prints the counter")
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -355,7 +293,7 @@ impl Isp {
 }
 
 /// The ISP's router address in the /64 that it announces.
-fn router6(number: u8) -> Ipv6Addr {
+pub(super) fn router6(number: u8) -> Ipv6Addr {
     let [a, b, c, ..] = prefix6(number).segments();
     Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0xfe)
 }

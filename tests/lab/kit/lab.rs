@@ -53,7 +53,7 @@ impl Lab {
         let dir = Scratch::new();
         let ns = Ns::new("machine");
         let highest = spec.isps.iter().map(|isp| isp.number()).max().unwrap_or(0);
-        let internet = Internet::start(highest, dir.path());
+        let internet = Internet::start(highest);
         let isps: Vec<Isp> =
             spec.isps.iter().map(|isp| Isp::start(isp.clone(), &internet, &ns, dir.path())).collect();
         let client = spec.router.then(|| Client::start(&ns));

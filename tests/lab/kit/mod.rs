@@ -1,7 +1,8 @@
 //! The lab: real NetworkManager and systemd on a booted Debian, real packets, ISPs that can be broken at will.
 //!
 //! ```text
-//!                    203.0.113.1-48, 2001:db8:ffff::1-48
+//!                    203.0.113.1-48, 2001:db8:ffff::1-48,
+//!                    1.1.1.1, 8.8.8.8, … and their like
 //!                        ┌──────────────┐
 //!                        │   internet   │  tells every client the address that it sees
 //!                        └─┬──────────┬─┘
@@ -26,33 +27,44 @@
 //! Needs root, `nft`, `dnsmasq`, `ip`, util-linux and the root that `tests/lab/mkroot` builds; [`lab_or_skip!`] skips without.
 
 pub mod address;
+pub mod fault;
+pub mod fresh;
 pub mod internet;
 pub mod isp;
 pub mod machine;
 pub mod ns;
 pub mod process;
+pub mod recovery;
 pub mod server;
 pub mod socket;
 pub mod spec;
+pub mod steady;
 pub mod traffic;
 
 mod cgroup;
+mod dns;
+mod http;
 mod lab;
+mod relay;
 mod report;
 mod snapshot;
 
 pub use address::isp_of;
+pub use fault::{Filter, Flap};
+pub use fresh::{NewFlows, NewTcp};
 pub use internet::Internet;
 pub use isp::{Isp, IspSpec};
 pub use lab::{Client, Lab, available, skipped};
 pub use machine::Machine;
 pub use ns::Ns;
 pub use process::{Output, poll, wait};
-pub use report::{NewFlowsReport, Shares, UdpReport};
+pub use recovery::Recovery;
+pub use report::{NewFlowsReport, Shares, UdpReport, Way};
 pub use server::{Server, Service};
 pub use socket::Via;
 pub use spec::{Install, Manager, Spec};
-pub use traffic::{HeldTcp, NewFlows, TcpDownload, UdpFlow, connect_many};
+pub use steady::{SteadyReport, SteadyTcp};
+pub use traffic::{HeldTcp, TcpDownload, UdpFlow, connect_many};
 
 /// Start the lab that the [`Spec`] describes, or leave the test with `SKIPPED: name: reason` where none can run.
 ///

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::address::isp_of;
+use super::recovery::Recovery;
 
 /// How many connections went by which ISP.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,23 +49,42 @@ pub struct Packet {
     pub sent: Duration,
     /// When the answer came, from the start of the flow, and the address that the other side saw.
     pub answer: Option<(Duration, IpAddr)>,
-    /// Why it could not be sent.
+    /// Why it could not be sent, or was given up.
     pub error: Option<String>,
 }
 
 /// What became of a flow of datagrams, or of many flows of one datagram each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UdpReport {
+    /// When it started.
+    pub start: Instant,
     /// All that were tried, in order.
     pub packets: Vec<Packet>,
     /// How long the sender ran.
     pub ran: Duration,
 }
 
-/// [`UdpReport`] where every packet is a flow of its own.
+/// Answers that followed each other by one ISP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// Which; none for an address that no ISP has.
+    pub isp: Option<u8>,
+    /// When the first of them arrived, from the start of the flow.
+    pub from: Duration,
+    /// When the last of them did.
+    pub to: Duration,
+    /// How many there were.
+    pub answers: usize,
+}
+
+/// [`UdpReport`] where every packet is a flow, or a connection, of its own.
 pub type NewFlowsReport = UdpReport;
 
 impl UdpReport {
+    pub(super) fn begin() -> UdpReport {
+        UdpReport { start: Instant::now(), packets: Vec::new(), ran: Duration::ZERO }
+    }
+
     /// How many were tried.
     pub fn sent(&self) -> usize {
         self.packets.len()
@@ -85,6 +105,45 @@ impl UdpReport {
         let span = self.packets.iter().filter(|packet| (from..to).contains(&packet.sent));
         let (lost, sent): (Vec<_>, Vec<_>) = span.partition(|packet| packet.answer.is_none());
         (lost.len(), lost.len() + sent.len())
+    }
+
+    /// What a fault did to it, by when answers arrived. While only a part of all new flows fails there is no silence: see
+    /// [`UdpReport::failed_until`].
+    pub fn recovery(&self, fault: Instant) -> Recovery {
+        let last_sent = self.packets.last().map_or(Duration::ZERO, |packet| packet.sent);
+        Recovery::of(&self.answers(), fault.saturating_duration_since(self.start), last_sent)
+    }
+
+    /// [`Recovery::recovered`].
+    pub fn recovered_after(&self, fault: Instant) -> Option<Duration> {
+        self.recovery(fault).recovered
+    }
+
+    /// From a fault to when the last of those that failed was sent; zero when none sent after it failed.
+    pub fn failed_until(&self, fault: Instant) -> Duration {
+        let fault = fault.saturating_duration_since(self.start);
+        let last = self.packets.iter().rfind(|packet| packet.answer.is_none());
+        last.map_or(Duration::ZERO, |packet| packet.sent.saturating_sub(fault))
+    }
+
+    /// When each answer arrived, from the start of the flow, and by which ISP, in the order of arrival.
+    pub fn answers(&self) -> Vec<(Duration, Option<u8>)> {
+        let answers = self.packets.iter().filter_map(|packet| packet.answer);
+        let mut answers: Vec<_> = answers.map(|(at, seen)| (at, isp_of(seen))).collect();
+        answers.sort_unstable();
+        answers
+    }
+
+    /// The ISPs that answers came by one after another: since when, and how many.
+    pub fn ways(&self) -> Vec<Way> {
+        let mut ways: Vec<Way> = Vec::new();
+        for (at, isp) in self.answers() {
+            match ways.last_mut().filter(|way| way.isp == isp) {
+                Some(way) => (way.to, way.answers) = (at, way.answers + 1),
+                None => ways.push(Way { isp, from: at, to: at, answers: 1 }),
+            }
+        }
+        ways
     }
 
     /// The longest time between two answers that followed each other; before the first and after the last count too.

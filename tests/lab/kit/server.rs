@@ -15,6 +15,7 @@ use nix::sys::socket::{
 };
 
 use super::ns::Ns;
+use super::{dns, http};
 
 /// What a server does with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +26,33 @@ pub enum Service {
     Bulk,
     /// The line, then as fast as it goes.
     Flood,
-    /// HTTP: 204 for /generate_204, else 200 with the address that it sees.
+    /// HTTP: the pages that portal checks ask for, else 200 with the address that it sees.
     Http,
     /// HTTP as a captive portal: every request is sent to a login page.
     Portal,
+    /// A resolver that knows every name, TCP and UDP.
+    Dns,
+    /// Accepts, and closes at once.
+    Close,
 }
+
+impl Service {
+    /// What it answers to a datagram, if it takes any.
+    fn datagrams(self) -> Option<Answer> {
+        match self {
+            Service::Echo => Some(|peer, datagram| {
+                let mut answer = format!("{} {} ", peer.ip(), peer.port()).into_bytes();
+                answer.extend_from_slice(datagram);
+                Some(answer)
+            }),
+            Service::Dns => Some(|_, datagram| dns::answer(datagram)),
+            _ => None,
+        }
+    }
+}
+
+/// What is answered to a datagram from there.
+type Answer = fn(SocketAddr, &[u8]) -> Option<Vec<u8>>;
 
 /// A server on all addresses of a namespace, both families. It ends, with all its connections, when the value goes.
 #[derive(Debug)]
@@ -47,7 +70,7 @@ struct Shared {
 }
 
 impl Server {
-    /// Serve on `port` of every address in `ns`, TCP and, for an echo, UDP.
+    /// Serve on `port` of every address in `ns`, TCP and, for an echo and a resolver, UDP.
     #[track_caller]
     pub fn start(ns: &Ns, port: u16, service: Service) -> Server {
         let shared = Arc::new(Shared::default());
@@ -56,11 +79,11 @@ impl Server {
         let for_thread = listener.try_clone().expect("a descriptor is left");
         let accepting = Arc::clone(&shared);
         let mut threads = vec![ns.thread(move || accept(&for_thread, &accepting, service))];
-        if service == Service::Echo {
+        if let Some(answer) = service.datagrams() {
             let socket = ns.run(|| udp(port));
             let socket = socket.unwrap_or_else(|error| panic!("in {}: UDP port {port}: {error}", ns.name()));
             let shared = Arc::clone(&shared);
-            threads.push(ns.thread(move || answer_datagrams(&socket, &shared)));
+            threads.push(ns.thread(move || answer_datagrams(&socket, &shared, answer)));
         }
         Server { shared, listener, threads }
     }
@@ -149,35 +172,10 @@ fn serve(mut stream: TcpStream, peer: SocketAddr, service: Service) -> io::Resul
                 }
             }
         }
-        Service::Http | Service::Portal => http(&mut stream, seen, service),
+        Service::Http | Service::Portal => http::serve(&mut stream, seen, service == Service::Portal),
+        Service::Dns => dns::serve(&mut stream),
+        Service::Close => Ok(()),
     }
-}
-
-fn http(stream: &mut TcpStream, seen: IpAddr, service: Service) -> io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let mut request = Vec::new();
-    let mut buffer = [0; 1024];
-    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-        match stream.read(&mut buffer)? {
-            0 => return Ok(()),
-            n => request.extend_from_slice(buffer.get(..n).unwrap_or_default()),
-        }
-    }
-    let path = String::from_utf8_lossy(&request);
-    let path = path.split(' ').nth(1).unwrap_or("/");
-    let answer = match (service, path) {
-        (Service::Portal, _) => {
-            "302 Found\r\nLocation: http://portal.invalid/login\r\nContent-Length: 0\r\n\r\n".into()
-        }
-        (_, "/generate_204") => "204 No Content\r\n\r\n".to_owned(),
-        _ => {
-            let body = format!("{seen}\n");
-            let length = body.len();
-            format!("200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{body}")
-        }
-    };
-    let (status, rest) = answer.split_once("\r\n").unwrap_or((&answer, ""));
-    stream.write_all(format!("HTTP/1.1 {status}\r\nConnection: close\r\n{rest}").as_bytes())
 }
 
 fn udp(port: u16) -> io::Result<UdpSocket> {
@@ -188,15 +186,15 @@ fn udp(port: u16) -> io::Result<UdpSocket> {
 }
 
 /// Answer each datagram from the very address that it was sent to.
-fn answer_datagrams(socket: &UdpSocket, shared: &Shared) {
+fn answer_datagrams(socket: &UdpSocket, shared: &Shared, answer: Answer) {
     let mut buffer = [0; 2048];
     while !shared.stopped() {
         // A timeout is the moment to look at the flag; an error of an earlier answer is not ours to handle.
-        answer_datagram(socket, &mut buffer).ok();
+        answer_datagram(socket, &mut buffer, answer).ok();
     }
 }
 
-fn answer_datagram(socket: &UdpSocket, buffer: &mut [u8]) -> nix::Result<()> {
+fn answer_datagram(socket: &UdpSocket, buffer: &mut [u8], answer: Answer) -> nix::Result<()> {
     let mut space = nix::cmsg_space!(libc::in6_pktinfo);
     let (length, peer, mut info) = {
         let mut parts = [IoSliceMut::new(buffer)];
@@ -214,9 +212,10 @@ fn answer_datagram(socket: &UdpSocket, buffer: &mut [u8]) -> nix::Result<()> {
     let Some(from) = peer.as_sockaddr_in6() else {
         return Ok(());
     };
-    let seen = IpAddr::from(from.ip()).to_canonical();
-    let mut answer = format!("{seen} {} ", from.port()).into_bytes();
-    answer.extend_from_slice(buffer.get(..length).unwrap_or_default());
+    let from = SocketAddr::new(IpAddr::from(from.ip()).to_canonical(), from.port());
+    let Some(answer) = answer(from, buffer.get(..length).unwrap_or_default()) else {
+        return Ok(());
+    };
     info.ipi6_ifindex = 0;
     sendmsg(
         socket.as_raw_fd(),

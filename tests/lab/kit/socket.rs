@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{
@@ -48,16 +48,7 @@ impl Via {
 
     /// A TCP connection to `dest`. The calling thread must be in the namespace; see [`super::Ns::run`].
     pub fn tcp(&self, dest: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-        let family = match dest {
-            SocketAddr::V4(_) => AddressFamily::Inet,
-            SocketAddr::V6(_) => AddressFamily::Inet6,
-        };
-        let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-        self.apply(&fd)?;
-        if self.address.is_some() {
-            let local = SockaddrStorage::from(SocketAddr::new(self.local(dest), 0));
-            bind(fd.as_raw_fd(), &local)?;
-        }
+        let fd = self.stream(dest, SockFlag::empty())?;
         // The send timeout is what bounds connect(2).
         let limit = TimeVal::new(
             i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
@@ -72,6 +63,31 @@ impl Via {
         stream.set_read_timeout(Some(timeout))?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+
+    /// Begin to connect to `dest`, without waiting for it: the stream does not block, and what becomes of it shows when one
+    /// reads. The calling thread must be in the namespace.
+    pub fn tcp_begin(&self, dest: SocketAddr) -> io::Result<TcpStream> {
+        let fd = self.stream(dest, SockFlag::SOCK_NONBLOCK)?;
+        match connect(fd.as_raw_fd(), &SockaddrStorage::from(dest)) {
+            Ok(()) | Err(nix::Error::EINPROGRESS) => Ok(TcpStream::from(fd)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A socket bound as it should be, not yet connected.
+    fn stream(&self, dest: SocketAddr, flags: SockFlag) -> io::Result<OwnedFd> {
+        let family = match dest {
+            SocketAddr::V4(_) => AddressFamily::Inet,
+            SocketAddr::V6(_) => AddressFamily::Inet6,
+        };
+        let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | flags, None)?;
+        self.apply(&fd)?;
+        if self.address.is_some() {
+            let local = SockaddrStorage::from(SocketAddr::new(self.local(dest), 0));
+            bind(fd.as_raw_fd(), &local)?;
+        }
+        Ok(fd)
     }
 
     fn local(&self, dest: SocketAddr) -> IpAddr {

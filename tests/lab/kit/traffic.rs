@@ -8,13 +8,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::ns::Ns;
-use super::report::{NewFlowsReport, Packet, Shares, UdpReport};
+use super::report::{Packet, Shares, UdpReport};
 use super::socket::Via;
 
 /// How long a connection attempt, and an answer to a single question, may take.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 /// How long after the end a flow still waits for answers.
-const GRACE: Duration = Duration::from_millis(500);
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 /// Make `count` TCP connections one after another to `dests` in turn, and count by which ISP each went.
 pub fn connect_many(ns: &Ns, via: &Via, count: usize, dests: &[SocketAddr]) -> Shares {
@@ -39,7 +39,8 @@ pub fn seen(ns: &Ns, via: &Via, dest: SocketAddr) -> io::Result<IpAddr> {
     HeldTcp::connect(ns, via, dest).map(|held| held.seen)
 }
 
-fn greeting(stream: &mut BufReader<TcpStream>) -> io::Result<IpAddr> {
+/// The address that the other side of a new connection says it sees.
+pub(super) fn greeting(stream: &mut BufReader<TcpStream>) -> io::Result<IpAddr> {
     let mut line = String::new();
     stream.read_line(&mut line)?;
     let address = line.split(' ').next().unwrap_or_default();
@@ -99,12 +100,12 @@ impl UdpFlow {
             let socket = via.udp(dest);
             let mut log = Log::new();
             while !stop.load(Ordering::Relaxed) {
-                let number = log.packets.len();
+                let (number, at) = (log.packets.len(), log.start.elapsed());
                 let sent = match &socket {
                     Ok(socket) => socket.send_to(number.to_string().as_bytes(), dest).map(drop),
                     Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
                 };
-                log.sent(sent.err());
+                log.sent(at, sent.err());
                 let next = interval * u32::try_from(number + 1).unwrap_or(u32::MAX);
                 log.listen(socket.as_ref().ok(), next);
             }
@@ -124,57 +125,6 @@ impl UdpFlow {
     }
 }
 
-/// New flows at a steady rate: one datagram each from a new source port.
-#[derive(Debug)]
-pub struct NewFlows(Running<NewFlowsReport>);
-
-impl NewFlows {
-    /// Start `rate` flows a second to echo ports, `dests` in turn.
-    pub fn start(ns: &Ns, via: &Via, dests: &[SocketAddr], rate: u32) -> NewFlows {
-        let (via, dests) = (via.clone(), dests.to_vec());
-        NewFlows(Running::start(ns, move |stop| {
-            let mut log = Log::new();
-            let mut open: Vec<(Duration, UdpSocket)> = Vec::new();
-            let interval = Duration::from_secs(1) / rate;
-            for dest in dests.iter().cycle() {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                let number = log.packets.len();
-                let sent = via.udp(*dest).and_then(|socket| {
-                    socket.set_nonblocking(true)?;
-                    socket.send_to(number.to_string().as_bytes(), dest)?;
-                    Ok(socket)
-                });
-                match sent {
-                    Ok(socket) => {
-                        log.sent(None);
-                        open.push((log.start.elapsed(), socket));
-                    }
-                    Err(error) => log.sent(Some(error)),
-                }
-                let next = interval * u32::try_from(number + 1).unwrap_or(u32::MAX);
-                while log.start.elapsed() < next {
-                    let rest = next.saturating_sub(log.start.elapsed());
-                    thread::sleep(rest.min(Duration::from_millis(2)));
-                    log.sweep(&mut open);
-                }
-            }
-            let ran = log.start.elapsed();
-            while log.start.elapsed() < ran + GRACE && !open.is_empty() {
-                thread::sleep(Duration::from_millis(2));
-                log.sweep(&mut open);
-            }
-            log.report(ran)
-        }))
-    }
-
-    /// Stop, wait for the last answers, and tell.
-    pub fn stop(self) -> NewFlowsReport {
-        self.0.stop()
-    }
-}
-
 struct Log {
     start: Instant,
     packets: Vec<Packet>,
@@ -186,12 +136,8 @@ impl Log {
         Log { start: Instant::now(), packets: Vec::new(), answered: 0 }
     }
 
-    fn sent(&mut self, error: Option<io::Error>) {
-        self.packets.push(Packet {
-            sent: self.start.elapsed(),
-            answer: None,
-            error: error.map(|error| error.to_string()),
-        });
+    fn sent(&mut self, at: Duration, error: Option<io::Error>) {
+        self.packets.push(Packet { sent: at, answer: None, error: error.map(|error| error.to_string()) });
     }
 
     fn waiting(&self) -> bool {
@@ -214,17 +160,11 @@ impl Log {
         }
     }
 
-    /// Take answers from sockets that wait for one each; those that waited long enough are given up.
-    fn sweep(&mut self, open: &mut Vec<(Duration, UdpSocket)>) {
-        let now = self.start.elapsed();
-        open.retain(|(sent, socket)| !self.take(socket) && now.saturating_sub(*sent) < PATIENCE);
-    }
-
-    /// Take one answer; whether there was one.
-    fn take(&mut self, socket: &UdpSocket) -> bool {
+    /// Take one answer, if there is one.
+    fn take(&mut self, socket: &UdpSocket) {
         let mut buffer = [0; 256];
         let Ok((length, _)) = socket.recv_from(&mut buffer) else {
-            return false;
+            return;
         };
         let at = self.start.elapsed();
         let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
@@ -232,18 +172,17 @@ impl Log {
         let seen = words.next().and_then(|word| word.parse().ok());
         let number = words.nth(1).and_then(|word| word.parse::<usize>().ok());
         let (Some(seen), Some(number)) = (seen, number) else {
-            return true;
+            return;
         };
         let unanswered = |packet: &&mut Packet| packet.answer.is_none();
         if let Some(packet) = self.packets.get_mut(number).filter(unanswered) {
             packet.answer = Some((at, seen));
             self.answered += 1;
         }
-        true
     }
 
     fn report(self, ran: Duration) -> UdpReport {
-        UdpReport { packets: self.packets, ran }
+        UdpReport { start: self.start, packets: self.packets, ran }
     }
 }
 
@@ -320,14 +259,14 @@ impl TcpDownload {
 
 /// A thread that is asked to stop, also when nobody wants its report.
 #[derive(Debug)]
-struct Running<T> {
+pub(super) struct Running<T> {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<T>>,
 }
 
 impl<T: Send + 'static> Running<T> {
     #[track_caller]
-    fn start(ns: &Ns, work: impl FnOnce(&AtomicBool) -> T + Send + 'static) -> Running<T> {
+    pub(super) fn start(ns: &Ns, work: impl FnOnce(&AtomicBool) -> T + Send + 'static) -> Running<T> {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         Running { stop, thread: Some(ns.thread(move || work(&seen))) }
@@ -339,7 +278,7 @@ impl<T> Running<T> {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    fn stop(mut self) -> T {
+    pub(super) fn stop(mut self) -> T {
         self.ask();
         let thread = self.thread.take().expect("only this takes it");
         thread.join().expect("a traffic thread does not panic")

@@ -1,17 +1,15 @@
-//! A socket for nfnetlink requests: framing, acknowledgements and time limits.
+//! A netlink socket for requests that no crate sends for us: framing, acknowledgements and time limits.
 //!
-//! Knows no nftables and no conntrack, and hears no events: where events share a socket with
-//! requests, a full buffer loses answers.
+//! Knows no nftables, no conntrack and no sockets of others, and hears no events: where events share
+//! a socket with requests, a full buffer loses answers.
 
 use std::io;
 use std::time::Duration;
 
 use netlink_packet_core::{
     ErrorBuffer, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NlaBuffer,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlaBuffer,
 };
-use netlink_packet_netfilter::NetfilterMessage;
-use netlink_sys::constants::NETLINK_NETFILTER;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use nix::errno::Errno;
 use tokio::time::timeout;
@@ -31,25 +29,25 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 
 /// A socket that asks and is answered; made for one job and dropped after it.
-pub(in crate::kernel) struct NfSocket {
+pub(in crate::kernel) struct RequestSocket {
     socket: TokioSocket,
     received: Vec<u8>,
     sequence: u32,
 }
 
-impl NfSocket {
-    /// Opens one in the network namespace of this thread.
-    pub(in crate::kernel) fn open() -> io::Result<Self> {
-        let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+impl RequestSocket {
+    /// Opens one of a protocol (`NETLINK_…`) in the network namespace of this thread.
+    pub(in crate::kernel) fn open(protocol: isize) -> io::Result<Self> {
+        let mut socket = TokioSocket::new(protocol)?;
         socket.socket_mut().bind_auto()?;
         socket.socket_mut().connect(&SocketAddr::new(0, 0))?;
         // A refusal need not repeat what it refuses.
         socket.socket_mut().set_cap_ack(true)?;
-        Ok(NfSocket { socket, received: Vec::with_capacity(DATAGRAM), sequence: 0 })
+        Ok(RequestSocket { socket, received: Vec::with_capacity(DATAGRAM), sequence: 0 })
     }
 
     /// Asks for a dump; [`next_of_dump`](Self::next_of_dump) reads it.
-    pub(in crate::kernel) async fn start_dump(&mut self, what: NetfilterMessage) -> io::Result<()> {
+    pub(in crate::kernel) async fn start_dump(&mut self, what: impl NetlinkSerializable) -> io::Result<()> {
         self.send(vec![what], NLM_F_DUMP).await
     }
 
@@ -79,7 +77,7 @@ impl NfSocket {
     /// some for the one reason that is `forgiven`.
     pub(in crate::kernel) async fn change(
         &mut self,
-        changes: Vec<NetfilterMessage>,
+        changes: Vec<impl NetlinkSerializable>,
         forgiven: Errno,
     ) -> io::Result<usize> {
         let mut done = 0;
@@ -112,7 +110,7 @@ impl NfSocket {
     }
 
     /// Sends messages in one datagram; only the last is acknowledged, as each acknowledgement costs.
-    async fn send(&mut self, messages: Vec<NetfilterMessage>, flags: u16) -> io::Result<()> {
+    async fn send(&mut self, messages: Vec<impl NetlinkSerializable>, flags: u16) -> io::Result<()> {
         let mut bytes = Vec::new();
         let last = messages.len().saturating_sub(1);
         for (n, message) in messages.into_iter().enumerate() {
@@ -123,7 +121,7 @@ impl NfSocket {
             if n == last && flags & NLM_F_DUMP == 0 {
                 header.flags |= NLM_F_ACK;
             }
-            let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+            let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
             message.finalize();
             let start = bytes.len();
             bytes.resize((start + message.buffer_len()).next_multiple_of(4), 0);

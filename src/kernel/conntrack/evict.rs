@@ -1,0 +1,210 @@
+//! Takes the flows of an uplink that is down out of conntrack, so that their next packets are routed anew.
+//!
+//! A NAT binding lasts as long as its entry: only without it can a flow use another uplink. Sees mark, tuples
+//! and TCP state; whether the uplink is down, and where the flows go next, it refuses to know.
+
+use std::io;
+use std::net::SocketAddr;
+
+use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
+use netlink_packet_netfilter::NetfilterMessage;
+use netlink_sys::constants::NETLINK_NETFILTER;
+use nix::errno::Errno;
+
+use super::{
+    CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_MARK, CTA_MARK_MASK, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY,
+    CTA_ZONE, IPCTNL_MSG_CT_GET, mark_of, message, number,
+};
+use crate::core::net::{Family, Mark};
+use crate::core::stream::Stream;
+use crate::kernel::nfnl::{Error, NFGENMSG};
+use crate::kernel::request::{RequestSocket, attribute};
+
+// linux/netfilter/nfnetlink_conntrack.h
+const IPCTNL_MSG_CT_DELETE: u8 = 2;
+const CTA_PROTOINFO: u16 = 4;
+const CTA_ID: u16 = 12;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V6_SRC: u16 = 3;
+const CTA_PROTO_SRC_PORT: u16 = 2;
+const CTA_PROTO_DST_PORT: u16 = 3;
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+
+/// ESTABLISHED, FIN_WAIT, CLOSE_WAIT (`enum tcp_conntrack`, linux/netfilter/nf_conntrack_tcp.h): the near end may
+/// still wait for something. One that only tries to connect repeats its SYN anyway.
+const WAITING: std::ops::RangeInclusive<u8> = 3..=5;
+
+/// The most connections that [`streams`] returns.
+pub const MOST_STREAMS: usize = 10_000;
+
+/// The TCP connections with a mark that NAT ties to their uplink, at most [`MOST_STREAMS`].
+///
+/// A connection without NAT may go on over another uplink, with the same addresses, and one of which NAT changes
+/// both ends does not tell which is the near one; neither is returned. Needs CAP_NET_ADMIN. A mark of value 0 is
+/// refused.
+pub async fn streams(family: Family, mark: Mark) -> Result<Vec<Stream>, Error> {
+    let failed = Error::of("list the flows of conntrack");
+    let mut flows = listing(family, mark).await.map_err(&failed)?;
+    let (mut found, mut more) = (Vec::new(), true);
+    while more && found.len() < MOST_STREAMS {
+        let each = |_, body: &[u8]| found.extend(flow_of(body, mark).and_then(stream));
+        more = flows.next_of_dump(each).await.map_err(&failed)?;
+    }
+    found.truncate(MOST_STREAMS);
+    Ok(found)
+}
+
+/// Deletes the flows of a family that have exactly this mark under its mask, and returns how many went.
+///
+/// Each is deleted by its tuple, zone and id, so that one that comes anew meanwhile, with another mark, stays.
+/// Needs CAP_NET_ADMIN. A mark of value 0 is refused: every flow without a mark has it.
+pub async fn evict(family: Family, mark: Mark) -> Result<usize, Error> {
+    let (listed, deleted) =
+        (Error::of("list the flows of conntrack"), Error::of("delete flows from conntrack"));
+    let mut flows = listing(family, mark).await.map_err(&listed)?;
+    let mut deletions = RequestSocket::open(NETLINK_NETFILTER).map_err(&deleted)?;
+    let (mut evicted, mut more) = (0, true);
+    while more {
+        // Deleted as they are listed, as with adoption. The kernel begins a bucket anew when the entry at which
+        // it paused has gone (`ctnetlink_dump_table`), so none is skipped.
+        let mut changes = Vec::new();
+        let each =
+            |_, body: &[u8]| changes.extend(flow_of(body, mark).and_then(|flow| deletion(family, flow)));
+        more = flows.next_of_dump(each).await.map_err(&listed)?;
+        // A flow may end by itself.
+        evicted += deletions.change(changes, Errno::ENOENT).await.map_err(&deleted)?;
+    }
+    Ok(evicted)
+}
+
+/// Asks for the flows with a mark; the kernel leaves out the rest.
+async fn listing(family: Family, mark: Mark) -> io::Result<RequestSocket> {
+    if mark.value() == 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a mark of 0 is that of every other flow"));
+    }
+    let selection = vec![number(CTA_MARK, mark.value()), number(CTA_MARK_MASK, mark.mask())];
+    let mut socket = RequestSocket::open(NETLINK_NETFILTER)?;
+    socket.start_dump(message(family, IPCTNL_MSG_CT_GET, selection)).await?;
+    Ok(socket)
+}
+
+/// The attributes of a flow, if it has the mark: what is deleted must not depend on the kernel's filter alone.
+fn flow_of(body: &[u8], mark: Mark) -> Option<&[u8]> {
+    let flow = body.get(NFGENMSG..)?;
+    (mark_of(flow)? & mark.mask() == mark.value()).then_some(flow)
+}
+
+/// The deletion of one flow. Without a tuple it would be that of all, so there is none without.
+fn deletion(family: Family, flow: &[u8]) -> Option<NetfilterMessage> {
+    let original = attribute(flow, CTA_TUPLE_ORIG).filter(|tuple| !tuple.is_empty())?;
+    let id = attribute(flow, CTA_ID)?;
+    let mut names = vec![
+        DefaultNla::new(CTA_TUPLE_ORIG | NLA_F_NESTED, original.to_vec()),
+        DefaultNla::new(CTA_ID, id.to_vec()),
+    ];
+    names.extend(attribute(flow, CTA_ZONE).map(|zone| DefaultNla::new(CTA_ZONE, zone.to_vec())));
+    Some(message(family, IPCTNL_MSG_CT_DELETE, names))
+}
+
+/// The connection, if it is one that waits and NAT changes one of its ends.
+fn stream(flow: &[u8]) -> Option<Stream> {
+    let tcp = attribute(attribute(flow, CTA_PROTOINFO)?, CTA_PROTOINFO_TCP)?;
+    let &[state] = attribute(tcp, CTA_PROTOINFO_TCP_STATE)? else { return None };
+    let (from, to) = ends(attribute(flow, CTA_TUPLE_ORIG)?)?;
+    let (answers_from, answers_to) = ends(attribute(flow, CTA_TUPLE_REPLY)?)?;
+    match (from == answers_to, to == answers_from) {
+        _ if !WAITING.contains(&state) => None,
+        // Masqueraded on its way out; let in by a port that is forwarded.
+        (false, true) => Some(Stream { near: from, far: to }),
+        (true, false) => Some(Stream { near: answers_from, far: answers_to }),
+        _ => None,
+    }
+}
+
+/// Source and destination of a tuple.
+fn ends(tuple: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let (ip, protocol) = (attribute(tuple, CTA_TUPLE_IP)?, attribute(tuple, CTA_TUPLE_PROTO)?);
+    let end = |v4, v6, port| {
+        let port = u16::from_be_bytes(attribute(protocol, port)?.try_into().ok()?);
+        Some(SocketAddr::new(super::address(ip, v4, v6)?, port))
+    };
+    Some((
+        end(CTA_IP_V4_SRC, CTA_IP_V6_SRC, CTA_PROTO_SRC_PORT)?,
+        end(CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_PROTO_DST_PORT)?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::NetlinkMessage;
+
+    use super::super::tests::{FLOW, bytes};
+    use super::*;
+    use crate::core::layout::MARK_MASK;
+
+    /// The flow of the other tests with bits of ours: 0x80000005 becomes 0x81000005.
+    fn flow() -> Vec<u8> {
+        bytes(&FLOW.replace("0800080080000005", "0800080081000005"))
+    }
+
+    const ONE: Mark = Mark::new(0x0100_0000, MARK_MASK);
+
+    #[test]
+    fn a_deletion_names_tuple_id_and_zone() {
+        let body = flow();
+        let deletion = deletion(Family::V4, flow_of(&body, ONE).unwrap()).unwrap();
+        let mut message = NetlinkMessage::from(deletion);
+        message.finalize();
+        let mut sent = vec![0; message.buffer_len()];
+        message.serialize(&mut sent);
+        assert_eq!(sent[4..6], [0x02, 0x01], "IPCTNL_MSG_CT_DELETE");
+        let original = "3400018014000180080001000a01000908000200cb0071011c0002800500010006000000060002001388000006000300\
+                        00500000";
+        assert_eq!(sent[16..], bytes(&format!("02000000{original}08000c0077a6db230600120000070000")));
+    }
+
+    #[test]
+    fn only_the_mark_itself_is_met() {
+        assert!(flow_of(&flow(), ONE).is_some());
+        for other in [0x0200_0000, 0x0300_0000, 0x3f00_0000] {
+            assert_eq!(flow_of(&flow(), Mark::new(other, MARK_MASK)), None, "{other:#x}");
+        }
+        assert_eq!(flow_of(&bytes(FLOW), ONE), None);
+    }
+
+    #[test]
+    fn a_connection_is_told_by_its_near_end() {
+        let near = Stream { near: "10.1.0.9:5000".parse().unwrap(), far: "203.0.113.1:80".parse().unwrap() };
+        assert_eq!(stream(flow_of(&flow(), ONE).unwrap()), Some(near));
+        // The two tuples exchanged: a connection that was let in.
+        let (original, reply) = (&FLOW[16..16 + 0x30 * 2], &FLOW[16 + 0x34 * 2..16 + 0x64 * 2]);
+        let inward = bytes(&format!("0200000034000180{reply}34000280{original}{}", &FLOW[16 + 0x64 * 2..]));
+        assert_eq!(stream(&inward[NFGENMSG..]), Some(near));
+        // Without NAT; and closed.
+        let plain = bytes(&FLOW.replace("08000200c0000202", "080002000a010009"));
+        assert_eq!(stream(&plain[NFGENMSG..]), None);
+        let closed = bytes(&FLOW.replace("0500010003000000", "0500010007000000"));
+        assert_eq!(stream(&closed[NFGENMSG..]), None);
+    }
+
+    #[test]
+    fn a_listing_that_breaks_off_deletes_nothing() {
+        let body = flow();
+        // The id stands behind the tuples; and nothing ever panics.
+        for end in 0..body.len() {
+            let flow = flow_of(&body[..end], ONE);
+            assert!(flow.and_then(|flow| deletion(Family::V4, flow)).is_none() || end >= 136, "{end}");
+            assert!(flow.and_then(stream).is_none() || end >= 108, "{end}");
+            assert!(body.get(4..end).and_then(stream).is_none() || end >= 108, "{end}");
+        }
+        for byte in 0..body.len() {
+            let mut broken = body.clone();
+            broken[byte] = 0xff;
+            if let Some(flow) = flow_of(&broken, ONE) {
+                let _ = (deletion(Family::V4, flow), stream(flow));
+            }
+        }
+    }
+}

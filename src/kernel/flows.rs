@@ -1,0 +1,51 @@
+//! Takes what runs over an uplink off it, in the one order in which nothing slips through.
+//!
+//! Decides that order and nothing else. That the uplink is down and another is alive, and that the routes lead out
+//! by that one already, is for the caller to know: what is let go here is routed anew at once.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{conntrack, nft, rouse, sockets};
+use crate::core::net::{Family, Mark};
+
+/// What was taken off an uplink.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Connections of this machine that were ended.
+    pub ended: usize,
+    /// Entries that were deleted from conntrack.
+    pub evicted: usize,
+    /// Connections of machines behind this one that were roused, to be reset.
+    pub roused: usize,
+    /// What could not be done; the rest was.
+    pub problems: Vec<String>,
+}
+
+/// Ends or moves all flows of one family that have the mark of an uplink or use one of its addresses.
+///
+/// Addresses of the other family are left out; `spare` are the networks on the link itself, which may live on
+/// (the page of a modem). A step that fails does not stop the rest. Needs CAP_NET_ADMIN and CAP_NET_RAW.
+pub async fn release(family: Family, mark: Mark, addresses: &[IpAddr], spare: &[IpNet]) -> Released {
+    let mut released = Released::default();
+    let addresses: Vec<_> = addresses.iter().copied().filter(|a| Family::of(*a) == family).collect();
+    let problems = &mut released.problems;
+    // First those that could send of themselves, and so make entries anew.
+    released.ended = noted(problems, sockets::destroy(&addresses, spare).await);
+    let streams = noted(problems, conntrack::streams(family, mark).await);
+    // While they have entries nothing of them is taken for new, so none is missed.
+    noted(problems, nft::condemn(&streams).await);
+    released.evicted = noted(problems, conntrack::evict(family, mark).await);
+    // Last, as the answers must find no entry.
+    released.roused = noted(problems, rouse::rouse(&streams).await);
+    released
+}
+
+fn noted<T: Default>(problems: &mut Vec<String>, outcome: Result<T, impl Display>) -> T {
+    outcome.unwrap_or_else(|error| {
+        problems.push(error.to_string());
+        T::default()
+    })
+}

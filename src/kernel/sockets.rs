@@ -1,0 +1,211 @@
+//! Ends TCP connections of this machine, so that their programs hear of it now and not after minutes.
+//!
+//! Sees of a socket its addresses and its state. Whose it is, and what it carries, it refuses to know.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
+use netlink_packet_core::NetlinkSerializable;
+use netlink_sys::constants::NETLINK_SOCK_DIAG;
+use nix::errno::Errno;
+use nix::libc::{AF_INET, AF_INET6, IPPROTO_TCP};
+
+use super::request::RequestSocket;
+
+// linux/sock_diag.h
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SOCK_DESTROY: u16 = 21;
+
+/// The states in which a connection waits for its far end, as bits (net/tcp_states.h): ESTABLISHED, SYN_SENT,
+/// FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING. Those that are not begun by a program of this machine
+/// or need no end (SYN_RECV, TIME_WAIT, CLOSE, LISTEN) are not among them.
+const CONNECTED: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+
+/// `idiag_timer` of a socket of which only the wait for stray packets is left, whatever state it shows.
+const TIMER_TIME_WAIT: u8 = 3;
+
+/// Size of `struct inet_diag_sockid` (linux/inet_diag.h): ports, addresses, device, cookie.
+const SOCKET_ID: usize = 48;
+
+/// Why no connection could be ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not allowed to.
+    #[error("cannot end connections of this machine: not permitted without CAP_NET_ADMIN")]
+    Permission,
+    /// The kernel was built without it: they end when their programs lose patience.
+    #[error("cannot end connections of this machine: this kernel lacks INET_DIAG_DESTROY or INET_TCP_DIAG")]
+    Unsupported,
+    /// Anything else; [`io::ErrorKind::TimedOut`] where the kernel did not answer within a second.
+    #[error("cannot end connections of this machine: {0}")]
+    Io(#[source] io::Error),
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EPERM | Errno::EACCES) => Error::Permission,
+            // Without the destruction; without the whole of tcp_diag; without the whole of sock_diag.
+            Some(Errno::EOPNOTSUPP | Errno::ENOENT | Errno::EPROTONOSUPPORT) => Error::Unsupported,
+            _ => Error::Io(error),
+        }
+    }
+}
+
+/// Ends the TCP connections in the network namespace of this thread whose local address is one of `addresses`:
+/// their programs get ECONNABORTED at once. Returns how many there were.
+///
+/// IPv4 connections of IPv6 sockets are among them (RFC 3493, 3.7). Spared are those whose far end is one of
+/// `addresses` or in one of the networks of `spare`. Listening sockets stay. The kernel also sends the far end a
+/// reset (`tcp_abort`, net/ipv4/tcp.c). Needs CAP_NET_ADMIN and a kernel with CONFIG_INET_DIAG_DESTROY.
+pub async fn destroy(addresses: &[IpAddr], spare: &[IpNet]) -> Result<usize, Error> {
+    if addresses.is_empty() {
+        return Ok(0);
+    }
+    let mut sockets = RequestSocket::open(NETLINK_SOCK_DIAG)?;
+    // All are listed before the first is ended: a listing goes on by counting, and would skip some.
+    let mut doomed = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        sockets.start_dump(Request::listing(family as u8)).await?;
+        let mut keep = |kind: u16, body: &[u8]| {
+            let connection = (kind == SOCK_DIAG_BY_FAMILY).then(|| Connection::decode(body)).flatten();
+            doomed.extend(connection.filter(|c| c.is_doomed(addresses, spare)).map(|c| c.destruction()));
+        };
+        while sockets.next_of_dump(&mut keep).await? {}
+    }
+    // One may end by itself meanwhile.
+    Ok(sockets.change(doomed, Errno::ENOENT).await?)
+}
+
+/// A connection as the kernel lists it.
+#[derive(Debug, PartialEq, Eq)]
+struct Connection {
+    family: u8,
+    timer: u8,
+    local: IpAddr,
+    remote: IpAddr,
+    id: [u8; SOCKET_ID],
+}
+
+impl Connection {
+    /// Decodes the beginning of `struct inet_diag_msg`.
+    fn decode(body: &[u8]) -> Option<Self> {
+        let (head, rest) = body.split_first_chunk::<4>()?;
+        let id = *rest.first_chunk::<SOCKET_ID>()?;
+        let &[family, _, timer, _] = head;
+        Some(Connection {
+            family,
+            timer,
+            local: address(family, &id[4..20])?,
+            remote: address(family, &id[20..36])?,
+            id,
+        })
+    }
+
+    fn is_doomed(&self, addresses: &[IpAddr], spare: &[IpNet]) -> bool {
+        self.timer != TIMER_TIME_WAIT
+            && addresses.contains(&self.local)
+            && !addresses.contains(&self.remote)
+            && !spare.iter().any(|network| network.contains(&self.remote))
+    }
+
+    /// Names the socket as the kernel named it, with the cookie that no later socket has.
+    fn destruction(&self) -> Request {
+        Request { kind: SOCK_DESTROY, family: self.family, id: self.id }
+    }
+}
+
+/// An address; a mapped one as the IPv4 address that it is.
+fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {
+    match i32::from(family) {
+        AF_INET => bytes.first_chunk::<4>().map(|&b| IpAddr::from(b)),
+        AF_INET6 => bytes.first_chunk::<16>().map(|&b| Ipv6Addr::from(b).to_canonical()),
+        _ => None,
+    }
+}
+
+/// `struct inet_diag_req_v2`; the states choose what is listed and do not matter to a destruction.
+#[derive(Debug, PartialEq, Eq)]
+struct Request {
+    kind: u16,
+    family: u8,
+    id: [u8; SOCKET_ID],
+}
+
+impl Request {
+    fn listing(family: u8) -> Self {
+        Request { kind: SOCK_DIAG_BY_FAMILY, family, id: [0; SOCKET_ID] }
+    }
+}
+
+impl NetlinkSerializable for Request {
+    fn message_type(&self) -> u16 {
+        self.kind
+    }
+
+    fn buffer_len(&self) -> usize {
+        8 + SOCKET_ID
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        let head = [self.family, IPPROTO_TCP as u8, 0, 0];
+        let bytes = head.into_iter().chain(CONNECTED.to_ne_bytes()).chain(self.id);
+        buffer.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `struct inet_diag_msg` has it: 192.0.2.2:5000 to 203.0.113.1:80, plain or mapped.
+    fn listed(mapped: bool, timer: u8) -> Vec<u8> {
+        let mut body = vec![if mapped { AF_INET6 } else { AF_INET } as u8, 1, timer, 0, 0x13, 0x88, 0, 80];
+        for octets in [[192, 0, 2, 2], [203, 0, 113, 1]] {
+            let prefix: &[u8] = if mapped { &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff] } else { &[] };
+            let start = body.len();
+            body.extend(prefix);
+            body.extend(octets);
+            body.resize(start + 16, 0);
+        }
+        body.extend([0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        body.resize(72, 0);
+        body
+    }
+
+    fn doomed(body: &[u8], address: &str, spare: &str) -> bool {
+        let spare: Vec<IpNet> = spare.split_whitespace().map(|s| s.parse().unwrap()).collect();
+        Connection::decode(body).unwrap().is_doomed(&[address.parse().unwrap()], &spare)
+    }
+
+    #[test]
+    fn the_local_address_decides_and_neighbours_are_spared() {
+        for mapped in [false, true] {
+            let body = listed(mapped, 0);
+            assert!(doomed(&body, "192.0.2.2", "192.0.2.0/24 fe80::/10"));
+            assert!(!doomed(&body, "203.0.113.1", ""));
+            assert!(!doomed(&body, "192.0.2.2", "203.0.113.0/24"));
+            assert!(!doomed(&listed(mapped, TIMER_TIME_WAIT), "192.0.2.2", ""));
+        }
+    }
+
+    #[test]
+    fn a_socket_is_named_as_it_was_listed() {
+        let body = listed(true, 0);
+        let request = Connection::decode(&body).unwrap().destruction();
+        let mut sent = vec![0; request.buffer_len()];
+        request.serialize(&mut sent);
+        assert_eq!(sent[..4], [10, 6, 0, 0]);
+        assert_eq!(sent[8..], body[4..52]);
+    }
+
+    #[test]
+    fn a_listing_that_breaks_off_is_no_connection() {
+        let body = listed(false, 0);
+        for end in 0..body.len() {
+            assert_eq!(Connection::decode(&body[..end]).is_some(), end >= 52, "{end}");
+        }
+        assert_eq!(Connection::decode(&[7; 72]), None, "an unknown family");
+    }
+}
