@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use uplinkd::config::Config;
 use uplinkd::core::diff::diff;
+use uplinkd::core::health::Health;
 use uplinkd::core::net::{Family, IfIndex, IfName, MacAddr, Metric, PerFamily, TableId};
 use uplinkd::core::observed::{Address, DefaultRoute, Link, Observed};
 use uplinkd::core::plan::plan;
@@ -15,7 +16,7 @@ fn main() {
         let mut times: Vec<_> = (0..200)
             .map(|_| {
                 let start = Instant::now();
-                let plan = plan(&Config::default(), &observed, &slots);
+                let plan = plan(&Config::default(), &observed, &slots, &Health::default());
                 let changes = diff(&plan.desired, &observed.kernel);
                 assert!(changes.is_empty(), "{changes:?}");
                 start.elapsed()
@@ -61,7 +62,7 @@ fn settled(count: u8) -> (Observed, Slots) {
             });
         }
     }
-    let plan = plan(&Config::default(), &observed, &Slots::default());
+    let plan = plan(&Config::default(), &observed, &Slots::default(), &Health::default());
     observed.kernel.rules = plan.desired.rules.iter().cloned().collect();
     observed.kernel.routes = plan.desired.routes.iter().cloned().collect();
     observed.kernel.ruleset = plan.desired.ruleset.as_ref().map(|ruleset| ruleset.generation());

@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod events;
 mod flush;
 mod plan;
 mod set;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use serde::Serialize;
+use zbus::zvariant::DynamicType;
 
 use crate::exit;
 
@@ -29,6 +32,8 @@ pub struct Arguments {
 enum Command {
     /// Show the uplinks (the default).
     Status {
+        /// All that is known of this one: its probes, and each figure beside its limit.
+        name: Option<String>,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -69,6 +74,42 @@ enum Command {
     },
     /// Take everything of uplinkd's out of the kernel and put its settings back.
     Flush,
+    /// Take an uplink out: new flows go elsewhere, running ones stay unless its failback says otherwise.
+    ///
+    /// Holds until `undrain`, also over a restart.
+    Drain {
+        /// The uplink's name.
+        name: String,
+    },
+    /// Put a drained uplink back.
+    Undrain {
+        /// The uplink's name.
+        name: String,
+    },
+    /// Use an uplink whatever its probes say, until `auto` or a reboot.
+    Up {
+        /// The uplink's name.
+        name: String,
+    },
+    /// Do not use an uplink, and move its flows, until `auto` or a reboot.
+    Down {
+        /// The uplink's name.
+        name: String,
+    },
+    /// Let the probes decide again.
+    Auto {
+        /// The uplink's name.
+        name: String,
+    },
+    /// Show what has become of whom.
+    Events {
+        /// Go on with what happens.
+        #[arg(short, long)]
+        follow: bool,
+        /// As JSON, an object a line.
+        #[arg(long)]
+        json: bool,
+    },
     /// Forget an absent uplink and its slot.
     Forget {
         /// The uplink's name.
@@ -104,7 +145,9 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(arguments.command.unwrap_or(Command::Status { json: false }))),
+        Ok(runtime) => {
+            runtime.block_on(run(arguments.command.unwrap_or(Command::Status { name: None, json: false })))
+        }
         Err(error) => Err(Failure::new(error)),
     };
     match outcome {
@@ -119,7 +162,7 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Status { json } => status::run(json).await,
+        Command::Status { name, json } => status::run(name.as_deref(), json).await,
         Command::Plan { full, json, config } => plan::run(full, json, &config).await,
         Command::Check { file } => check::run(&file),
         Command::Reload => client::Client::connect().await?.call("Reload", &()).await,
@@ -129,6 +172,12 @@ async fn run(command: Command) -> Result<(), Failure> {
             client::Client::connect().await?.within(limit).call("Nudge", &wait).await
         }
         Command::Flush => flush::run().await,
+        Command::Drain { name } => decide("Drain", &(known(&name).await?, true)).await,
+        Command::Undrain { name } => decide("Drain", &(known(&name).await?, false)).await,
+        Command::Up { name } => decide("Override", &(known(&name).await?, "up")).await,
+        Command::Down { name } => decide("Override", &(known(&name).await?, "down")).await,
+        Command::Auto { name } => decide("Override", &(known(&name).await?, "auto")).await,
+        Command::Events { follow, json } => events::run(follow, json).await,
         Command::Forget { name } => client::Client::connect().await?.call("Forget", &name).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -136,6 +185,18 @@ async fn run(command: Command) -> Result<(), Failure> {
             print(&String::from_utf8_lossy(&script))
         }
     }
+}
+
+/// Calls a method that decides over an uplink, and returns when that is carried out.
+async fn decide(method: &str, body: &(impl Serialize + DynamicType)) -> Result<(), Failure> {
+    let client = client::Client::connect().await?;
+    client.call(method, body).await?;
+    client.call("Nudge", &client::WAIT_SECONDS).await
+}
+
+/// The name of an uplink, which may be written as its interface's.
+async fn known(name: &str) -> Result<String, Failure> {
+    Ok(client::Client::connect().await?.uplink(name).await?.name)
 }
 
 /// Prints to standard output. A reader that has gone (`| head`) is no failure.

@@ -12,17 +12,19 @@ mod matcher;
 mod parse;
 mod problem;
 mod settings;
+mod table;
 
 use std::fmt;
 use std::path::PathBuf;
 
 pub use edit::{Error, edit};
-pub use keys::{CRITERIA, Key, Refusal, SETTINGS, Value};
+pub use keys::{Key, Refusal, Value};
 pub use load::load;
 pub use matcher::{LinkType, Matcher, Subject, UnknownLinkType};
 pub use parse::parse;
 pub use problem::{Problem, Problems};
-pub use settings::{Assignment, Settings};
+pub use settings::{Assignment, FailbackMode, Settings};
+pub use table::{CRITERIA, GLOBALS, SETTINGS};
 
 /// The main file; `conf.d` lies beside it.
 pub const MAIN_FILE: &str = "/etc/uplinkd/uplinkd.toml";
@@ -32,6 +34,18 @@ pub const MAIN_FILE: &str = "/etc/uplinkd/uplinkd.toml";
 pub struct Config {
     /// The sections in the order in which they are read: the main file, then `conf.d` by name.
     pub uplinks: Vec<Section>,
+    /// What holds where no uplink of a family leads out.
+    pub all_down: AllDown,
+}
+
+/// What becomes of traffic while no uplink of its family leads out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AllDown {
+    /// The managers' own default routes stand: the verdicts may be wrong.
+    #[default]
+    Keep,
+    /// Nothing leaves by a default route.
+    Block,
 }
 
 impl Config {

@@ -4,8 +4,10 @@
 //! time is gathered into the next. Rounds that fail, or that mend what somebody keeps breaking, are spaced out.
 //! Stopping is not teardown: everything stays in the kernel for the next start to find.
 
+mod events;
 mod main;
 mod pace;
+mod probing;
 mod round;
 mod watch;
 
@@ -17,6 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Config};
+use crate::core::health::{Health, Manual};
+use crate::core::net::UplinkName;
 use crate::exit;
 use crate::kernel::rtnl;
 use crate::notify;
@@ -25,8 +29,10 @@ use crate::sources::bus::{Bus, BusState};
 use crate::state::{self, Directories, Lock};
 use crate::status::Status;
 use crate::world::Hearing;
+use events::Events;
 pub use main::main;
 use pace::Pace;
+use probing::Probing;
 use round::Rounds;
 
 /// How often everything is looked at without an occasion.
@@ -90,6 +96,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let gateways = watch::kernel(nudger)?;
     let mut daemon = Daemon {
         rounds: Rounds::new(&options.dirs, config, gateways)?,
+        probing: Probing::new(state::load_manual(&options.dirs)),
+        events: Events::default(),
         options,
         bus,
         nudges,
@@ -119,7 +127,7 @@ pub async fn once(options: Options) -> Result<(), Error> {
     // The kernel can be busy changing under us; a few rounds settle it.
     for _ in 0..10 {
         bus.settled().await;
-        let outcome = rounds.round(&bus.state()).await?;
+        let outcome = rounds.round(&bus.state(), &Health::default()).await?;
         if outcome.settled() {
             return Ok(());
         }
@@ -171,6 +179,8 @@ impl Error {
 struct Daemon {
     options: Options,
     rounds: Rounds,
+    probing: Probing,
+    events: Events,
     bus: Bus,
     nudges: mpsc::Receiver<crate::sources::Nudge>,
     commands: mpsc::Receiver<Command>,
@@ -218,6 +228,7 @@ impl Daemon {
                     while self.nudges.try_recv().is_ok() {}
                     due = due.min(self.pace.soonest(Instant::now()));
                 }
+                () = self.probing.changed() => due = due.min(self.pace.soonest(Instant::now())),
                 // Ends with an error when the task has, and then nothing more is to be waited for.
                 _ = &mut self.offered, if !offered => offered = true,
                 // Last, so that nobody who asks without end keeps us from what matters.
@@ -242,7 +253,8 @@ impl Daemon {
             self.release();
             return Instant::now() + RESYNC;
         }
-        let outcome = match self.rounds.round(&self.bus.state()).await {
+        let health = self.probing.health();
+        let outcome = match self.rounds.round(&self.bus.state(), &health).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 warn!("{}", crate::world::chain(&error));
@@ -253,6 +265,8 @@ impl Daemon {
             // What failed does not get better by their waiting.
             self.release();
             self.heard = true;
+            self.probing.follow(self.rounds.last(), outcome.failed.is_empty());
+            self.tell_transitions().await;
         }
         self.announce().await;
         let now = Instant::now();
@@ -270,9 +284,19 @@ impl Daemon {
         }
     }
 
-    /// Tells the world when the status is not what it was.
+    /// Tells the world what has become of whom.
+    async fn tell_transitions(&mut self) {
+        for event in self.events.follow(self.rounds.last()) {
+            event.log();
+            if let BusState::Connected(bus) = self.bus.state() {
+                service::tell(&bus, &event).await;
+            }
+        }
+    }
+
+    /// Tells the world when the status is not what it was, but for figures that change with every probe.
     async fn announce(&mut self) {
-        let status = self.status();
+        let status = self.status().without_figures();
         if self.told.as_ref() != Some(&status) {
             notify::status(&status.summary());
             if let BusState::Connected(bus) = self.bus.state() {
@@ -284,6 +308,8 @@ impl Daemon {
 
     fn status(&self) -> Status {
         let mut status = self.rounds.status();
+        self.events.date(&mut status);
+        self.probing.describe(&mut status);
         status.notes.splice(0..0, self.distrust.clone());
         if self.resting {
             status.notes.insert(0, "flushed: nothing is managed until `uplinkctl reload`".into());
@@ -296,7 +322,8 @@ impl Daemon {
         match command {
             Command::Status(answer) => drop(answer.send(self.status().to_json())),
             Command::Plan(answer) => {
-                let planned = self.rounds.planned(&self.bus.state()).await;
+                let health = self.probing.health();
+                let planned = self.rounds.planned(&self.bus.state(), &health).await;
                 let planned = planned.map_err(|error| crate::world::chain(&error));
                 drop(answer.send(planned.map(|lines| serde_json::Value::from(lines).to_string())));
             }
@@ -322,6 +349,19 @@ impl Daemon {
                 drop(answer.send(outcome));
                 self.announce().await;
             }
+            Command::Drain(name, drained, answer) => {
+                let outcome = self.rounds.drain(&name, drained);
+                let done = outcome.is_ok();
+                drop(answer.send(outcome));
+                return done;
+            }
+            Command::Override(name, decision, answer) => {
+                let outcome = self.decide(&name, decision);
+                let done = outcome.is_ok();
+                drop(answer.send(outcome));
+                return done;
+            }
+            Command::Events(answer) => drop(answer.send(self.events.to_json())),
             Command::Forget(name, answer) => {
                 let outcome = self.rounds.forget(&name);
                 let done = outcome.is_ok();
@@ -330,6 +370,13 @@ impl Daemon {
             }
         }
         false
+    }
+
+    /// Holds an uplink up or down by hand, or lets the probes decide again.
+    fn decide(&mut self, name: &UplinkName, decision: Option<Manual>) -> Result<(), String> {
+        let slot = self.rounds.slot_of(name)?;
+        let manual = self.probing.decide(slot, decision);
+        state::save_manual(&self.options.dirs, manual).map_err(|error| crate::world::chain(&error))
     }
 
     /// Reads the configuration again. A wrong one leaves everything as it is and says why.

@@ -1,6 +1,7 @@
 //! The kernel's side: reads what is, applies what was decided, and decides nothing itself.
 
 pub mod conntrack;
+pub mod counters;
 pub mod flows;
 pub mod nfnl;
 pub mod nft;

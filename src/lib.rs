@@ -89,6 +89,7 @@ pub mod exit;
 pub mod kernel;
 pub mod log;
 pub mod notify;
+pub mod probes;
 pub mod service;
 pub mod sources;
 pub mod state;

@@ -12,12 +12,17 @@ use zbus::object_server::{InterfaceRef, SignalEmitter};
 use zbus::zvariant::Value;
 use zbus::{Connection, fdo, interface};
 
+use crate::core::health::Manual;
 use crate::core::net::UplinkName;
+use crate::status::Event;
 
 /// The name on the bus.
 pub const BUS_NAME: &str = "org.uplinkd.Uplinkd1";
 /// The one object.
 pub const PATH: &str = "/org/uplinkd/Uplinkd1";
+
+/// The polkit action for what decides over an uplink.
+const CONFIGURE: &str = "org.uplinkd.Uplinkd1.configure";
 
 /// What can be asked of the daemon's loop. Each carries the way for its answer; an error is one text for people.
 #[derive(Debug)]
@@ -32,6 +37,12 @@ pub enum Command {
     Nudge(oneshot::Sender<()>),
     /// Take everything of ours out of the kernel, and rest until told otherwise.
     Flush(oneshot::Sender<Result<(), String>>),
+    /// Take an uplink out, or put it back.
+    Drain(UplinkName, bool, oneshot::Sender<Result<(), String>>),
+    /// Hold an uplink up or down by hand; none lets the probes decide again.
+    Override(UplinkName, Option<Manual>, oneshot::Sender<Result<(), String>>),
+    /// What has happened, as a JSON array, the oldest first.
+    Events(oneshot::Sender<String>),
     /// Forget an absent uplink.
     Forget(UplinkName, oneshot::Sender<Result<(), String>>),
 }
@@ -113,10 +124,63 @@ impl Service {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] bus: &Connection,
     ) -> fdo::Result<()> {
-        authorise(bus, &header, "org.uplinkd.Uplinkd1.configure").await?;
-        let name = UplinkName::try_from(name.to_owned()).map_err(fdo::Error::InvalidArgs)?;
+        authorise(bus, &header, CONFIGURE).await?;
+        let name = uplink_name(name)?;
         self.order(|answer| Command::Forget(name, answer)).await
     }
+
+    /// Takes an uplink out, so that new flows go elsewhere, or puts it back. Survives a restart.
+    async fn drain(
+        &self,
+        name: &str,
+        drained: bool,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> fdo::Result<()> {
+        authorise(bus, &header, CONFIGURE).await?;
+        let name = uplink_name(name)?;
+        self.order(|answer| Command::Drain(name, drained, answer)).await
+    }
+
+    /// Holds an uplink `up` or `down` until told otherwise or until the machine is started anew; `auto` lets the
+    /// probes decide again.
+    async fn r#override(
+        &self,
+        name: &str,
+        state: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> fdo::Result<()> {
+        authorise(bus, &header, CONFIGURE).await?;
+        let name = uplink_name(name)?;
+        let decision = match state {
+            "up" => Some(Manual::Up),
+            "down" => Some(Manual::Down),
+            "auto" => None,
+            other => {
+                let why = format!("state: {other:?} is not allowed; up, down or auto");
+                return Err(fdo::Error::InvalidArgs(why));
+            }
+        };
+        self.order(|answer| Command::Override(name, decision, answer)).await
+    }
+
+    /// What has become of whom, as a JSON array, the oldest first.
+    async fn events(&self) -> fdo::Result<String> {
+        self.ask(Command::Events).await
+    }
+
+    /// A family of an uplink has changed its state.
+    #[zbus(signal)]
+    async fn transition(
+        emitter: &SignalEmitter<'_>,
+        time: &str,
+        uplink: &str,
+        family: &str,
+        from: &str,
+        to: &str,
+        why: &str,
+    ) -> zbus::Result<()>;
 
     /// The status document has changed.
     #[zbus(signal)]
@@ -131,11 +195,26 @@ pub async fn offer(bus: &Connection, commands: mpsc::Sender<Command>) -> zbus::R
 
 /// Tells whoever listens that the status has changed.
 pub async fn announce(bus: &Connection) {
-    let object: zbus::Result<InterfaceRef<Service>> = bus.object_server().interface(PATH).await;
-    if let Ok(object) = object {
+    if let Some(object) = object(bus).await {
         // Nobody to hear it is no fault.
         let _ = Service::changed(object.signal_emitter()).await;
     }
+}
+
+/// Tells whoever listens what has become of an uplink.
+pub async fn tell(bus: &Connection, event: &Event) {
+    if let Some(object) = object(bus).await {
+        let Event { time, uplink, family, from, to, why } = event;
+        let _ = Service::transition(object.signal_emitter(), time, uplink, family, from, to, why).await;
+    }
+}
+
+async fn object(bus: &Connection) -> Option<InterfaceRef<Service>> {
+    bus.object_server().interface(PATH).await.ok()
+}
+
+fn uplink_name(name: &str) -> fdo::Result<UplinkName> {
+    UplinkName::try_from(name.to_owned()).map_err(fdo::Error::InvalidArgs)
 }
 
 /// Asks polkit whether the caller may do this.

@@ -2,7 +2,7 @@
 //!
 //! Decides what is kept where and how it survives a crash; not what is in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::core::health::Manual;
+use crate::core::layout::Slot;
 use crate::core::slots::Slots;
 
 /// Where the files are.
@@ -42,6 +44,10 @@ impl Directories {
 
     fn slots(&self) -> PathBuf {
         self.state.join("slots.json")
+    }
+
+    fn manual(&self) -> PathBuf {
+        self.runtime.join("manual.json")
     }
 
     /// The remembered originals of sysctls.
@@ -154,6 +160,18 @@ pub fn load_slots(dirs: &Directories) -> Result<Memory, Error> {
 pub fn save_slots(dirs: &Directories, slots: &Slots) -> Result<(), Error> {
     let text = serde_json::to_vec_pretty(slots).map_err(|e| Error::of("write", &dirs.slots())(e.into()))?;
     replace(&dirs.slots(), &text)
+}
+
+/// What was decided by hand since the machine was started. A file that cannot be read decides nothing.
+pub fn load_manual(dirs: &Directories) -> BTreeMap<Slot, Manual> {
+    let text = fs::read_to_string(dirs.manual()).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// Writes what was decided by hand.
+pub fn save_manual(dirs: &Directories, manual: &BTreeMap<Slot, Manual>) -> Result<(), Error> {
+    let text = serde_json::to_vec(manual).map_err(|e| Error::of("write", &dirs.manual())(e.into()))?;
+    replace(&dirs.manual(), &text)
 }
 
 /// Writes the names of the tables for iproute2; `/etc/iproute2/rt_tables.d/uplinkd.conf` is a link to this file.

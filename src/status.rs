@@ -2,10 +2,15 @@
 //!
 //! The names of its members are an interface and stay as they are.
 
+use std::fmt;
+use std::time::{Duration, Instant};
+
 use serde::{Deserialize, Serialize};
 
+use crate::core::health::{Manual, Opinion, Outcome, Report};
 use crate::core::net::{Family, PerFamily};
 use crate::core::plan::Plan;
+use crate::core::probe::Probe;
 use crate::core::slots::Entry;
 use crate::core::uplink::{Leg, State, Uplink};
 
@@ -65,6 +70,15 @@ pub struct UplinkStatus {
     pub metered: bool,
     /// New flows use it, in one family at least.
     pub active: bool,
+    /// Taken out by `uplinkctl drain`.
+    #[serde(default)]
+    pub drained: bool,
+    /// Held `up` or `down` by hand.
+    #[serde(default)]
+    pub manual: Option<Manual>,
+    /// What becomes of running flows when a better uplink takes over: `keep`, `drain` or `force`.
+    #[serde(default)]
+    pub failback: String,
     /// Its IPv4 side.
     pub ipv4: LegStatus,
     /// Its IPv6 side.
@@ -83,8 +97,17 @@ pub struct ProfileStatus {
 /// One family of an uplink.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegStatus {
-    /// `absent`, `configuring`, `up` or `down`.
+    /// `absent`, `configuring`, `up`, `degraded`, `portal`, `down`, `held` or `drained`.
     pub state: String,
+    /// What that rests on.
+    #[serde(default)]
+    pub why: String,
+    /// Since when, as RFC 3339 has it.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// What probes know of it; null where it is not probed.
+    #[serde(default)]
+    pub health: Option<HealthStatus>,
     /// New flows of this family use it.
     pub active: bool,
     /// The gateway; `link` where the link has only one other end; null where there is none.
@@ -95,7 +118,124 @@ pub struct LegStatus {
     pub metric: Option<u32>,
 }
 
+/// What probes know of a family of an uplink, each figure beside the limit that it is held against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthStatus {
+    /// The median round-trip time over the window, in microseconds.
+    pub rtt_us: Option<u64>,
+    /// Longer ones degrade it.
+    pub max_rtt_us: u64,
+    /// The mean difference between successive round-trip times, in microseconds.
+    pub jitter_us: Option<u64>,
+    /// Larger ones degrade it.
+    pub max_jitter_us: u64,
+    /// Unanswered probes over the window, in percent.
+    pub loss_percent: u8,
+    /// More degrade it.
+    pub max_loss_percent: u8,
+    /// How many probes these figures rest on.
+    pub samples: u64,
+    /// What they are measured over, in seconds.
+    pub window_s: u64,
+    /// Good rounds in a row, while it is down.
+    pub good_rounds: u8,
+    /// So many bring it back.
+    pub up_after: u8,
+    /// So many unanswered volleys take it down.
+    pub down_after: u8,
+    /// So many targets have to answer.
+    pub quorum: u8,
+    /// The time between rounds, in milliseconds.
+    pub interval_ms: u64,
+    /// The longest time that an answer is waited for, in milliseconds.
+    pub timeout_ms: u64,
+    /// Failures that are not forgiven yet.
+    pub failures: u32,
+    /// For how long it is held back still, in seconds.
+    pub held_for_s: Option<u64>,
+    /// Bytes spent on probes since the daemon was started, both ways.
+    pub probe_bytes: u64,
+    /// Why it is not condemned though no probe is answered.
+    pub doubt: Option<String>,
+    /// Who is asked.
+    pub targets: Vec<TargetStatus>,
+}
+
+/// A target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// The probe, as it is configured.
+    pub probe: String,
+    /// What it last said; null before it was asked.
+    pub said: Option<String>,
+}
+
+/// What has become of a family of an uplink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, as RFC 3339 has it, in UTC.
+    pub time: String,
+    /// Which uplink.
+    pub uplink: String,
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// The state that it was in.
+    pub from: String,
+    /// The state that it is in.
+    pub to: String,
+    /// What that rests on.
+    pub why: String,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {} -> {} ({})", self.uplink, self.family, self.from, self.to, self.why)
+    }
+}
+
+impl HealthStatus {
+    /// Tells of a verdict and what it rests on.
+    pub fn of(opinion: &Opinion, report: &Report, now: Instant) -> Self {
+        let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let ms = |time: Duration| us(time) / 1000;
+        let Report { quality, limits, .. } = report;
+        let target = |(probe, said): &(Probe, Option<Outcome>)| TargetStatus {
+            probe: probe.to_string(),
+            said: said.as_ref().map(ToString::to_string),
+        };
+        HealthStatus {
+            rtt_us: quality.latency.map(us),
+            max_rtt_us: us(limits.max_latency),
+            jitter_us: quality.jitter.map(us),
+            max_jitter_us: us(limits.max_jitter),
+            loss_percent: quality.loss,
+            max_loss_percent: limits.max_loss,
+            samples: quality.samples as u64,
+            window_s: limits.window.as_secs(),
+            good_rounds: report.good,
+            up_after: limits.up_after,
+            down_after: limits.down_after,
+            quorum: limits.quorum,
+            interval_ms: ms(limits.interval),
+            timeout_ms: ms(limits.timeout),
+            failures: report.strikes,
+            held_for_s: opinion.held_until.map(|until| until.saturating_duration_since(now).as_secs()),
+            probe_bytes: report.bytes,
+            doubt: report.doubt.clone(),
+            targets: report.targets.iter().map(target).collect(),
+        }
+    }
+}
+
 impl Status {
+    /// The same without the figures that change with every probe.
+    pub fn without_figures(mut self) -> Self {
+        for uplink in &mut self.uplinks {
+            (uplink.ipv4.health, uplink.ipv6.health) = (None, None);
+        }
+        self
+    }
+
     /// Tells of a plan, as it stands after it was carried out.
     pub fn of(plan: &Plan, forwards: PerFamily<bool>) -> Self {
         let present = plan.uplinks.iter().map(|uplink| UplinkStatus::present(uplink, plan));
@@ -147,6 +287,9 @@ impl UplinkStatus {
             weight: uplink.weight.get(),
             metered: uplink.metered,
             active: ipv4.active || ipv6.active,
+            drained: plan.slots.is_drained(uplink.slot),
+            manual: None,
+            failback: uplink.failback.to_string(),
             ipv4,
             ipv6,
         }
@@ -165,6 +308,9 @@ impl UplinkStatus {
             weight: 1,
             metered: false,
             active: false,
+            drained: entry.drained,
+            manual: None,
+            failback: String::new(),
             ipv4: leg(),
             ipv6: leg(),
         }
@@ -175,6 +321,9 @@ impl LegStatus {
     fn of(leg: &Leg, active: bool) -> Self {
         LegStatus {
             state: leg.state.to_string(),
+            why: leg.why.clone(),
+            since: None,
+            health: None,
             active,
             gateway: leg.gateway.map(|gateway| gateway.to_string()),
             addresses: leg.addresses.iter().map(ToString::to_string).collect(),

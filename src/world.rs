@@ -3,6 +3,7 @@
 //! Puts the sources together into one snapshot and carries out what was decided. Decides only when a source that
 //! does not answer has been waited for long enough.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,9 +11,12 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::core::change::Change;
+use crate::core::diff::{Desired, Move};
+use crate::core::layout::Slot;
 use crate::core::net::{Family, Mark};
 use crate::core::observed::{Kernel, LinkFacts, Observed};
 use crate::core::sysctl::Sysctl;
+use crate::kernel::flows::{self, Released};
 use crate::kernel::rtnl::{self, Rtnl};
 use crate::kernel::sysctl::{self, Originals, ROOT};
 use crate::kernel::{conntrack, nfnl, nft};
@@ -29,6 +33,8 @@ pub struct World {
     rtnl: Rtnl,
     originals: Originals,
     started: Instant,
+    /// Uplinks whose running flows were moved, for as long as that is wanted.
+    moved: BTreeSet<(Family, Slot)>,
     /// What NetworkManager last said: it still counts while NetworkManager restarts.
     last_told: Option<Vec<LinkFacts>>,
 }
@@ -68,7 +74,13 @@ impl World {
         if let Some(problem) = problem {
             warn!("{}", chain(&problem));
         }
-        Ok(World { rtnl: Rtnl::open()?, originals, started: Instant::now(), last_told: None })
+        Ok(World {
+            rtnl: Rtnl::open()?,
+            originals,
+            started: Instant::now(),
+            moved: BTreeSet::new(),
+            last_told: None,
+        })
     }
 
     /// Looks at everything.
@@ -104,6 +116,7 @@ impl World {
             }
         }
         kernel.originals = self.originals.values().clone();
+        kernel.moved = self.moved.clone();
         let hearing = self.take_in(told, &mut observed);
         Ok(Look { observed, hearing })
     }
@@ -172,7 +185,17 @@ impl World {
             Change::DelRule(rule) => self.rtnl.del_rule(rule).await.map_err(|e| chain(&e)),
             Change::DelRoute(route) => self.rtnl.del_route(route).await.map_err(|e| chain(&e)),
             Change::AdoptFlows(ip, mark) => adopt(&[(*ip, *mark)]).await,
+            Change::MoveFlows(what) => {
+                move_flows(what).await?;
+                self.moved.insert(what.key());
+                Ok(())
+            }
         }
+    }
+
+    /// Forgets that flows were moved where that is not wanted any more, so that it is done anew the next time.
+    pub fn settle(&mut self, desired: &Desired) {
+        self.moved.retain(|key| desired.moves.iter().any(|m| m.key() == *key));
     }
 
     /// Writes a setting, and remembers first what it held.
@@ -202,6 +225,19 @@ async fn adopt(flows: &[(IpAddr, Mark)]) -> Result<(), String> {
         info!("{count} running flows keep their uplink");
     }
     Ok(())
+}
+
+/// Ends what runs over an uplink: conntrack forgets its flows, so that their next packet takes the way that stands now;
+/// clients on the LAN that only listen are made to send one; and this machine's own connections are reset.
+async fn move_flows(what: &Move) -> Result<(), String> {
+    let Move { family, slot, addresses, connected } = what;
+    let Released { ended, evicted, roused, problems } =
+        flows::release(*family, slot.mark(), addresses, connected).await;
+    info!(
+        "{evicted} {family} flows of slot {slot} move; reset were {ended} connections of this machine and {roused} of \
+         clients"
+    );
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }
 
 /// What the managers had to say.

@@ -94,7 +94,7 @@ fn a_good_file_is_good() {
 #[test]
 fn a_wrong_command_line_is_told_from_a_failure() {
     for arguments in
-        [&["frobnicate"][..], &["set"], &["set", "x"], &["nudge", "--wait", "soon"], &["status", "x"]]
+        [&["frobnicate"][..], &["set"], &["set", "x"], &["nudge", "--wait", "soon"], &["status", "x", "y"]]
     {
         let Said(code, _, stderr) = uplinkctl(arguments);
         assert_eq!(code, Some(2), "{arguments:?}: {stderr}");

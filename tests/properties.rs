@@ -46,7 +46,7 @@ proptest! {
     fn plans_keep_to_the_layout(world in world()) {
         let mut kernel = Memory::of(&world);
         let round = Daemon::default().round(&world, &mut kernel);
-        let again = plan(&world.config, &Memory::of(&world).observe(&world), &world.slots);
+        let again = plan(&world.config, &Memory::of(&world).observe(&world), &world.slots, &world.health);
         prop_assert_eq!(&again.desired, &round.plan.desired, "the same world makes the same plan");
         check_layout(&kernel, &round.plan)?;
     }
@@ -57,7 +57,7 @@ proptest! {
     #[test]
     fn the_order_of_lists_is_irrelevant(world in world(), seed in any::<Index>()) {
         let mut observed = Memory::of(&world).observe(&world);
-        let one = plan(&world.config, &observed, &world.slots);
+        let one = plan(&world.config, &observed, &world.slots, &world.health);
         let turn = |len: usize| if len == 0 { 0 } else { seed.index(len) };
         let links = turn(observed.links.len());
         observed.links.rotate_left(links);
@@ -68,7 +68,7 @@ proptest! {
         observed.defaults.sort_by_key(|d| d.table);
         observed.addresses.sort_by_key(|a| std::cmp::Reverse(a.dev));
         observed.foreign_rules.reverse();
-        let other = plan(&world.config, &observed, &world.slots);
+        let other = plan(&world.config, &observed, &world.slots, &world.health);
         prop_assert_eq!(one.desired, other.desired);
         prop_assert_eq!(one.uplinks, other.uplinks);
     }
@@ -150,7 +150,7 @@ proptest! {
                 continue;
             }
             let shared = |ip| plan.uplinks.iter().filter(|u| u.legs[family].addresses.iter().any(|n| n.addr() == ip)).count() > 1;
-            for uplink in plan.uplinks.iter().filter(|u| u.usable(family)) {
+            for uplink in plan.uplinks.iter().filter(|u| u.rank(family).is_some()) {
                 // Somebody else's route in our table is a clash, of which a note tells.
                 if kernel.best(uplink.slot.table(), Packet::to(to)).is_some_and(|r| !r.is_ours()) {
                     continue;

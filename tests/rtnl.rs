@@ -134,7 +134,7 @@ fn routes_are_put_seen_and_deleted() {
         let table = slot(1).table();
         let (all, all6) = ("0.0.0.0/0", "::/0");
         // Each takes the place of the one before it.
-        let steps: [&[Route]; 4] = [
+        let steps: [&[Route]; 6] = [
             &[
                 route(table, all, 0, Some("192.0.2.10"), &[&one]),
                 route(table, all6, 1024, None, &[&six]),
@@ -153,11 +153,24 @@ fn routes_are_put_seen_and_deleted() {
                 route(TableId::MAIN, all, 99, None, &[&two]),
                 route(TableId::MAIN, all6, 1023, None, &[&six]),
             ],
+            // No legs: unreachable.
+            &[
+                route(table, all, 0, Some("198.51.100.10"), &[&link]),
+                route(table, all6, 1024, None, &[&link]),
+                route(TableId::MAIN, all, 99, None, &[]),
+                route(TableId::MAIN, all6, 1023, None, &[]),
+            ],
             &[
                 route(table, all, 0, None, &[&weighted(1, &link), &weighted(2, &one)]),
                 route(table, all6, 1024, None, &[&weighted(5, &seven), &weighted(1, &six)]),
                 route(TableId::MAIN, all, 99, None, &[&weighted(1, &one), &weighted(1, &two)]),
                 route(TableId::MAIN, all6, 1023, None, &[&weighted(1, &six), &weighted(1, &seven)]),
+            ],
+            &[
+                route(table, all, 0, None, &[&one]),
+                route(table, all6, 1024, None, &[&six]),
+                route(TableId::MAIN, all, 99, None, &[]),
+                route(TableId::MAIN, all6, 1023, None, &[]),
             ],
         ];
         let rest = [
@@ -177,7 +190,7 @@ fn routes_are_put_seen_and_deleted() {
             }
         }
         for _ in 0..2 {
-            for route in steps[3].iter().chain(&rest) {
+            for route in steps[5].iter().chain(&rest) {
                 rtnl.del_route(route).await.unwrap();
             }
             assert_eq!(routes(&rtnl).await, []);

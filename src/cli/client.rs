@@ -11,9 +11,13 @@ use zbus::{Connection, Message};
 use super::Failure;
 use crate::exit;
 use crate::service::{BUS_NAME, PATH};
+use crate::status::{Status, UplinkStatus};
 
 /// How long the daemon may take to answer a question.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the routing may take to stand after a change.
+pub(super) const WAIT_SECONDS: u32 = 5;
 
 /// A connection to the daemon.
 pub(super) struct Client {
@@ -65,6 +69,22 @@ impl Client {
     /// Calls a method that returns something.
     pub(super) async fn ask<R: DeserializeOwned + Type>(&self, method: &str) -> Result<R, Failure> {
         self.send(method, &()).await?.body().deserialize().map_err(Failure::new)
+    }
+
+    /// The status.
+    pub(super) async fn status(&self) -> Result<Status, Failure> {
+        let answer: String = self.ask("Status").await?;
+        serde_json::from_str(&answer).map_err(Failure::new)
+    }
+
+    /// The uplink of a name, or of an interface.
+    pub(super) async fn uplink(&self, name: &str) -> Result<UplinkStatus, Failure> {
+        let uplinks = self.status().await?.uplinks;
+        let names: Vec<_> = uplinks.iter().map(|uplink| uplink.name.clone()).collect();
+        let found = uplinks.into_iter().find(|uplink| uplink.name == name || uplink.interface == name);
+        found.ok_or_else(|| {
+            Failure::new(format!("no uplink is called {name:?}; there are: {}", names.join(", ")))
+        })
     }
 
     async fn send<B: Serialize + DynamicType>(&self, method: &str, body: &B) -> Result<Message, Failure> {

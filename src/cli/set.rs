@@ -2,19 +2,19 @@
 
 use std::path::Path;
 
-use super::client::Client;
+use super::client::{Client, WAIT_SECONDS};
 use super::{Failure, print};
 use crate::config::{self, Assignment, Refusal};
 use crate::core::net::{IfName, UplinkName};
 use crate::exit;
 use crate::sources::nm::{self, Storage};
-use crate::status::{Status, UplinkStatus};
+use crate::status::UplinkStatus;
 use crate::world::chain;
 
 pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failure> {
     let assignments = assignments.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
     let client = Client::connect().await?;
-    let uplink = find(&client, name).await?;
+    let uplink = client.uplink(name).await?;
     let place = match &uplink.profile {
         Some(profile) => {
             let pairs: Vec<_> = assignments
@@ -54,9 +54,6 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
     overruled(&client, &uplink, &assignments).await
 }
 
-/// How long the routing may take to stand.
-const WAIT_SECONDS: u32 = 5;
-
 /// Why it could not be written, and who could do it.
 fn refused(denied: bool, error: &dyn std::error::Error) -> Failure {
     match denied {
@@ -72,26 +69,13 @@ fn parse(text: &str) -> Result<Assignment, Failure> {
     text.parse().map_err(|refusal: Refusal| Failure::with(exit::USAGE, refusal))
 }
 
-async fn find(client: &Client, name: &str) -> Result<UplinkStatus, Failure> {
-    let status = ask(client).await?;
-    let names: Vec<_> = status.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
-    let found = status.uplinks.into_iter().find(|uplink| uplink.name == name || uplink.interface == name);
-    found
-        .ok_or_else(|| Failure::new(format!("no uplink is called {name:?}; there are: {}", names.join(", "))))
-}
-
-async fn ask(client: &Client) -> Result<Status, Failure> {
-    let answer: String = client.ask("Status").await?;
-    serde_json::from_str(&answer).map_err(Failure::new)
-}
-
 /// Says so when a file overrules what was written.
 async fn overruled(
     client: &Client,
     before: &UplinkStatus,
     assignments: &[Assignment],
 ) -> Result<(), Failure> {
-    let status = ask(client).await?;
+    let status = client.status().await?;
     let Some(now) = status.uplinks.iter().find(|uplink| uplink.slot == before.slot) else { return Ok(()) };
     for assignment in assignments {
         let Some(wanted) = assignment.value().map(ToString::to_string) else { continue };

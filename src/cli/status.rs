@@ -1,22 +1,34 @@
 //! `uplinkctl status`: the document, or a table that a person reads at a glance.
 
+mod detail;
+
 use std::fmt::Write;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::client::Client;
 use super::{Failure, print};
 use crate::status::{LegStatus, Status, UplinkStatus};
 
-pub(super) async fn run(json: bool) -> Result<(), Failure> {
-    let answer: String = Client::connect().await?.ask("Status").await?;
-    if json {
-        return print(&format!("{answer}\n"));
+pub(super) async fn run(name: Option<&str>, json: bool) -> Result<(), Failure> {
+    let client = Client::connect().await?;
+    let Some(name) = name else {
+        if json {
+            let answer: String = client.ask("Status").await?;
+            return print(&format!("{answer}\n"));
+        }
+        return print(&render(&client.status().await?, OffsetDateTime::now_utc()));
+    };
+    let uplink = client.uplink(name).await?;
+    match json {
+        true => print(&format!("{}\n", serde_json::to_string(&uplink).map_err(Failure::new)?)),
+        false => print(&detail::render(&uplink, OffsetDateTime::now_utc())),
     }
-    let status: Status = serde_json::from_str(&answer).map_err(Failure::new)?;
-    print(&render(&status))
 }
 
 /// The table.
-pub(super) fn render(status: &Status) -> String {
+pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
     let mut text = String::new();
     let forwards = match (status.forwarding.ipv4, status.forwarding.ipv6) {
         (true, true) => "forwards ipv4 and ipv6",
@@ -34,6 +46,12 @@ pub(super) fn render(status: &Status) -> String {
         let mut rows = vec![["", "UPLINK", "DEVICE", "TIER", "WEIGHT", "IPV4", "IPV6"].map(String::from)];
         rows.extend(status.uplinks.iter().map(row));
         table(&mut text, &rows);
+        text.push('\n');
+    }
+    let legs: Vec<_> = status.uplinks.iter().flat_map(|uplink| health(uplink, now)).collect();
+    if !legs.is_empty() {
+        let head = ["UPLINK", "FAMILY", "STATE", "SINCE", "RTT", "LOSS", "WHY"].map(String::from);
+        table(&mut text, &[vec![head], legs].concat());
         text.push('\n');
     }
     share(&mut text, "ipv4", status, &status.active.ipv4);
@@ -59,6 +77,37 @@ fn row(uplink: &UplinkStatus) -> [String; 7] {
         leg(&uplink.ipv4),
         leg(&uplink.ipv6),
     ]
+}
+
+/// How each family stands that is offered at all.
+fn health(uplink: &UplinkStatus, now: OffsetDateTime) -> Vec<[String; 7]> {
+    let row = |family: &str, leg: &LegStatus| {
+        let figures = leg.health.as_ref();
+        let rtt = figures.and_then(|h| h.rtt_us).map_or("-".to_owned(), milliseconds);
+        let loss =
+            figures.filter(|h| h.samples > 0).map_or("-".to_owned(), |h| format!("{} %", h.loss_percent));
+        let held = figures.and_then(|h| h.held_for_s).map(|s| format!(", held for {s} s more"));
+        let why = format!("{}{}", leg.why, held.unwrap_or_default());
+        [uplink.name.clone(), family.to_owned(), leg.state.clone(), since(leg, now), rtt, loss, why]
+    };
+    let legs = [("ipv4", &uplink.ipv4), ("ipv6", &uplink.ipv6)];
+    legs.into_iter().filter(|(_, leg)| leg.state != "absent").map(|(family, leg)| row(family, leg)).collect()
+}
+
+fn milliseconds(us: u64) -> String {
+    format!("{}.{} ms", us / 1000, us / 100 % 10)
+}
+
+/// For how long it has been as it is.
+fn since(leg: &LegStatus, now: OffsetDateTime) -> String {
+    let since = leg.since.as_ref().and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+    let Some(since) = since else { return "-".to_owned() };
+    match (now - since).whole_seconds().max(0) {
+        s @ 0..120 => format!("{s} s"),
+        s @ 120..7200 => format!("{} min", s / 60),
+        s @ 7200..172_800 => format!("{} h", s / 3600),
+        s => format!("{} d", s / 86_400),
+    }
 }
 
 fn leg(leg: &LegStatus) -> String {
@@ -114,12 +163,18 @@ mod tests {
             weight,
             metered: false,
             active: true,
+            drained: false,
+            manual: None,
+            failback: "keep".into(),
             ipv4: LegStatus {
                 state: "up".into(),
+                why: "icmp:1.1.1.1 answered in 12 ms".into(),
+                since: Some("2026-11-21T08:00:00Z".into()),
                 active: true,
                 gateway: Some(format!("192.168.{slot}.254")),
                 addresses: vec![format!("192.168.{slot}.10/24")],
                 metric: Some(100),
+                ..LegStatus::default()
             },
             ipv6: LegStatus { state: "absent".into(), ..LegStatus::default() },
         }
@@ -141,6 +196,10 @@ uplinkd 1.2.3: 2 uplinks; this machine forwards ipv4
 *  dsl     eth1    1     2       up 192.168.1.10 via 192.168.1.254  absent
 *  cable   eth2    1     1       up 192.168.2.10 via 192.168.2.254  absent
 
+UPLINK  FAMILY  STATE  SINCE  RTT  LOSS  WHY
+dsl     ipv4    up     5 min  -    -     icmp:1.1.1.1 answered in 12 ms
+cable   ipv4    up     5 min  -    -     icmp:1.1.1.1 answered in 12 ms
+
 New ipv4 flows: dsl 67 %, cable 33 %
 New ipv6 flows: no uplink
 
@@ -148,7 +207,7 @@ Notes:
   - something
 ";
         assert_eq!(
-            render(&status),
+            render(&status, OffsetDateTime::parse("2026-11-21T08:05:30Z", &Rfc3339).unwrap()),
             expected.replace(
                 "IPV4                                IPV6",
                 "IPV4                               IPV6"

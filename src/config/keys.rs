@@ -1,95 +1,10 @@
-//! The one list of keys: their names, what they allow, what they mean, and the words in which they refuse.
+//! What a key is: its name, what it allows, what it means, and the words in which it refuses.
 //!
 //! Files, NetworkManager's user data and `uplinkctl set` all read through it. It refuses to know where a value
-//! comes from.
+//! comes from, and which keys there are.
 
 use std::fmt;
-
-use super::matcher::{LinkType, Matcher, Pattern};
-use super::settings::Settings;
-use crate::core::net::{Tier, UplinkName, Weight};
-
-/// The keys of a section beside `match`.
-pub static SETTINGS: [Key<Settings>; 5] = [
-    Key {
-        name: "name",
-        allowed: UplinkName::ALLOWED,
-        help: "what the uplink is called in tables, commands and logs",
-        kind: Kind::Text,
-        put: |settings, value| value.text().and_then(UplinkName::new).map(|name| settings.name = Some(name)),
-    },
-    Key {
-        name: "weight",
-        allowed: "a whole number from 1 to 256",
-        help: "its share of new flows among the uplinks of its tier",
-        kind: Kind::Number,
-        put: |settings, value| {
-            value.number().and_then(Weight::new).map(|weight| settings.weight = Some(weight))
-        },
-    },
-    Key {
-        name: "tier",
-        allowed: "a whole number from 1 to 255",
-        help: "its rank: new flows use the lowest tier that has a usable uplink",
-        kind: Kind::Number,
-        put: |settings, value| value.number().and_then(Tier::new).map(|tier| settings.tier = Some(tier)),
-    },
-    Key {
-        name: "metered",
-        allowed: "true or false",
-        help: "whether traffic costs money; metered uplinks stand in tier 2 unless told otherwise",
-        kind: Kind::Flag,
-        put: |settings, value| value.flag().map(|metered| settings.metered = Some(metered)),
-    },
-    Key {
-        name: "ignore",
-        allowed: "true or false",
-        help: "whether the link is left alone, as if it were no uplink",
-        kind: Kind::Flag,
-        put: |settings, value| value.flag().map(|ignore| settings.ignore = Some(ignore)),
-    },
-];
-
-/// The keys of `match`.
-pub static CRITERIA: [Key<Matcher>; 4] = [
-    Key {
-        name: "interface",
-        allowed: "an interface name, with * and ? for what may vary, or a list of them",
-        help: "the name of the interface",
-        kind: Kind::Texts,
-        put: |matcher, value| value.text().and_then(Pattern::new).map(|name| matcher.interface.push(name)),
-    },
-    Key {
-        name: "connection",
-        allowed: "the name or the UUID of a NetworkManager connection",
-        help: "the connection that is active on the link",
-        kind: Kind::Text,
-        put: |matcher, value| {
-            let connection = value.text().filter(|text| !text.is_empty());
-            connection.map(|text| matcher.connection = Some(text.to_owned()))
-        },
-    },
-    Key {
-        name: "type",
-        allowed: LinkType::ALLOWED,
-        help: "the type of the link",
-        kind: Kind::Text,
-        put: |matcher, value| {
-            let kind = value.text().and_then(|text| text.parse().ok());
-            kind.map(|kind| matcher.kind = Some(kind))
-        },
-    },
-    Key {
-        name: "mac",
-        allowed: "a hardware address like 02:00:5e:00:53:01",
-        help: "the hardware address of the link",
-        kind: Kind::Text,
-        put: |matcher, value| {
-            let mac = value.text().and_then(|text| text.parse().ok());
-            mac.map(|mac| matcher.mac = Some(mac))
-        },
-    },
-];
+use std::time::Duration;
 
 /// A key, the values that it allows and where they go.
 #[derive(Debug)]
@@ -101,7 +16,7 @@ pub struct Key<T> {
     /// What it means, in one line.
     pub help: &'static str,
     pub(super) kind: Kind,
-    put: fn(&mut T, &Value) -> Option<()>,
+    pub(super) put: fn(&mut T, &Value) -> Option<()>,
 }
 
 impl<T> Key<T> {
@@ -162,25 +77,48 @@ pub enum Value {
 }
 
 impl Value {
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match self {
             Value::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    fn number<N: TryFrom<i64>>(&self) -> Option<N> {
+    pub(super) fn number<N: TryFrom<i64>>(&self) -> Option<N> {
         match *self {
             Value::Number(number) => N::try_from(number).ok(),
             _ => None,
         }
     }
 
-    fn flag(&self) -> Option<bool> {
+    pub(super) fn flag(&self) -> Option<bool> {
         match *self {
             Value::Flag(flag) => Some(flag),
             _ => None,
         }
+    }
+}
+
+impl Value {
+    /// A number within limits.
+    pub(super) fn within(&self, from: u8, to: u8) -> Option<u8> {
+        self.number().filter(|number| (from..=to).contains(number))
+    }
+
+    /// A time like `500ms`, `2s` or `5m`, within limits.
+    pub(super) fn time(&self, from: Duration, to: Duration) -> Option<Duration> {
+        let text = self.text()?;
+        let digits = text.find(|c: char| !c.is_ascii_digit())?;
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().ok()?;
+        let time = match unit {
+            "ms" => Duration::from_millis(number),
+            "s" => Duration::from_secs(number),
+            "m" => Duration::from_secs(number.checked_mul(60)?),
+            "h" => Duration::from_secs(number.checked_mul(3600)?),
+            _ => return None,
+        };
+        (from..=to).contains(&time).then_some(time)
     }
 }
 

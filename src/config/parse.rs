@@ -10,10 +10,11 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::keys::{CRITERIA, Key, Kind, Refusal, SETTINGS, Value};
+use super::keys::{Key, Kind, Refusal, Value};
 use super::matcher::Matcher;
 use super::problem::{Flaw, Problem, Problems, Source};
 use super::settings::Settings;
+use super::table::{CRITERIA, GLOBALS, SETTINGS};
 use super::{Config, Origin, Section};
 
 /// Reads one text as if it were the only file.
@@ -27,12 +28,16 @@ pub(super) fn resolve(sources: &[Source], mut problems: Vec<Problem>) -> Result<
     for (file, flaw) in shared_names(&documents) {
         documents[file].flaws.push(flaw);
     }
-    let mut uplinks = Vec::new();
-    for Document { source, sections, flaws } in documents {
+    let mut config = Config::default();
+    for Document { source, globals, sections, flaws } in documents {
         problems.extend(source.problems(flaws));
-        uplinks.extend(sections.into_iter().map(|read| read.section));
+        for (key, value) in &globals {
+            // What it does not allow was told above.
+            key.put(&mut config, value);
+        }
+        config.uplinks.extend(sections.into_iter().map(|read| read.section));
     }
-    if problems.is_empty() { Ok(Config { uplinks }) } else { Err(Problems(problems)) }
+    if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
 }
 
 /// Names that two links would have.
@@ -75,6 +80,8 @@ fn shared_names(documents: &[Document]) -> Vec<(usize, Flaw)> {
 /// What one file says.
 struct Document<'s> {
     source: &'s Source,
+    /// What holds for all, to be put over what earlier files say.
+    globals: Vec<(&'static Key<Config>, Value)>,
     sections: Vec<Read>,
     flaws: Vec<Flaw>,
 }
@@ -88,7 +95,7 @@ struct Read {
 impl<'s> Document<'s> {
     fn read(source: &'s Source) -> Self {
         let (root, errors) = DeTable::parse_recoverable(&source.text);
-        let mut document = Document { source, sections: Vec::new(), flaws: Vec::new() };
+        let mut document = Document { source, globals: Vec::new(), sections: Vec::new(), flaws: Vec::new() };
         if errors.is_empty() {
             document.root(root.get_ref());
         } else {
@@ -120,7 +127,13 @@ impl<'s> Document<'s> {
             match (key.get_ref().as_ref(), value.get_ref()) {
                 ("uplink", DeValue::Array(items)) => items.iter().for_each(|item| self.uplink(item)),
                 ("uplink", _) => self.no_section(value.span()),
-                _ => self.no_key(key, &["uplink"]),
+                (name, written) => match Key::find(&GLOBALS, name) {
+                    Some(global) => {
+                        self.put(global, &mut Config::default(), value);
+                        self.globals.extend(plain(written).map(|value| (global, value)));
+                    }
+                    None => self.no_key(key, &[Key::names(&GLOBALS), vec!["uplink"]].concat()),
+                },
             }
         }
     }

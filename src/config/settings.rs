@@ -4,9 +4,13 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
-use super::keys::{Key, Refusal, SETTINGS, Value};
+use super::keys::{Key, Refusal, Value};
+use super::table::SETTINGS;
+use crate::core::health::Limit;
 use crate::core::net::{Tier, UplinkName, Weight};
+use crate::core::probe::Probe;
 
 /// What one place says of an uplink; by default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +25,25 @@ pub struct Settings {
     pub metered: Option<bool>,
     /// Whether it is left alone.
     pub ignore: Option<bool>,
+    /// Whom to ask whether it leads out; an empty list for nobody.
+    pub probes: Option<Vec<Probe>>,
+    /// The limits that are other than usual.
+    pub limits: Vec<Limit>,
+    /// What becomes of its running flows when new ones go elsewhere.
+    pub failback: Option<FailbackMode>,
+    /// How long they have to end where they are drained.
+    pub drain_time: Option<Duration>,
+}
+
+/// What becomes of running flows on an uplink that lives on while a better one takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailbackMode {
+    /// They stay until they end.
+    Keep,
+    /// They stay for a while.
+    Drain,
+    /// They are moved at once.
+    Force,
 }
 
 impl Settings {
@@ -32,7 +55,16 @@ impl Settings {
             tier: later.tier.or(self.tier),
             metered: later.metered.or(self.metered),
             ignore: later.ignore.or(self.ignore),
+            probes: later.probes.or(self.probes),
+            limits: later.limits.into_iter().fold(self.limits, overlaid),
+            failback: later.failback.or(self.failback),
+            drain_time: later.drain_time.or(self.drain_time),
         }
+    }
+
+    /// Sets a limit.
+    pub(super) fn limit(&mut self, limit: Limit) {
+        self.limits = overlaid(std::mem::take(&mut self.limits), limit);
     }
 
     /// Reads the same keys where they are kept as plain text, such as a NetworkManager profile's user data.
@@ -49,6 +81,13 @@ impl Settings {
         }
         (settings, problems)
     }
+}
+
+/// Limits with another in the place of the one for the same thing.
+fn overlaid(mut limits: Vec<Limit>, later: Limit) -> Vec<Limit> {
+    limits.retain(|limit| std::mem::discriminant(limit) != std::mem::discriminant(&later));
+    limits.push(later);
+    limits
 }
 
 /// A well-formed `KEY=VALUE`; without a value it takes back what was said.
@@ -146,8 +185,8 @@ mod tests {
                 "metered: yes is not allowed; true or false",
                 "name: main is not allowed; 1 to 32 of A-Z a-z 0-9 . _ - beginning with a letter, \
                  and not main, local, default, all or none",
-                "wieght: no such key here; did you mean `weight`? allowed: name, weight, tier, metered, ignore",
-                "match: no such key here; allowed: name, weight, tier, metered, ignore",
+                "wieght: no such key here; did you mean `weight`? allowed: name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time",
+                "match: no such key here; allowed: name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time",
             ]
         );
     }
@@ -162,7 +201,7 @@ mod tests {
         assert_eq!(read("name=a=b").map_err(|e| e.starts_with("name: a=b is not allowed; ")), Err(true));
         assert_eq!(
             read("=2"),
-            Err("\"\": no such key here; allowed: name, weight, tier, metered, ignore".to_owned())
+            Err("\"\": no such key here; allowed: name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time".to_owned())
         );
     }
 }

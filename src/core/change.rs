@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::diff::Move;
 use super::net::Mark;
 use super::nft::{Ruleset, TABLE};
 use super::route::Route;
@@ -30,6 +31,8 @@ pub enum Change {
     DelRoute(Route),
     /// Delete our nft table.
     DropRuleset,
+    /// End what runs over an uplink that others take over from, so that it goes on, or begins anew, over them.
+    MoveFlows(Move),
 }
 
 impl fmt::Display for Change {
@@ -69,6 +72,10 @@ impl fmt::Display for Change {
                 write!(f, "route del {}", route.spec())
             }
             Change::DropRuleset => write!(f, "nft delete table inet {TABLE}"),
+            Change::MoveFlows(Move { family, slot, addresses, .. }) => {
+                write!(f, "conntrack -D -f {family} --mark {}", slot.mark())?;
+                addresses.iter().try_for_each(|ip| write!(f, "; ss -K -t src {ip}"))
+            }
         }
     }
 }

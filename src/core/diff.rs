@@ -1,15 +1,19 @@
 //! From what is to what should be: the only place that knows the order of changes.
 //!
 //! Nothing may point at something that is not there yet, and what carries traffic is replaced before the old is
-//! taken away: sysctls, nftables, flows, put the uplinks' own routes, add rules, put the balanced defaults, delete
-//! rules, delete routes. Only objects under our ownership are ever seen here, so foreign ones cannot be deleted.
+//! taken away: sysctls, nftables, marks of flows, put the uplinks' own routes, add rules, put the balanced defaults,
+//! delete rules, delete routes, and move running flows when all that stands. Only objects under our ownership are ever
+//! seen here, so foreign ones cannot be deleted.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::change::Change;
-use super::net::Mark;
+use super::layout::Slot;
+use super::net::{Family, Mark};
 use super::nft::Ruleset;
 use super::observed::Kernel;
 use super::route::Route;
@@ -29,6 +33,28 @@ pub struct Desired {
     pub flows: Vec<(IpAddr, Mark)>,
     /// Settings.
     pub sysctls: BTreeMap<Sysctl, String>,
+    /// Uplinks whose running flows should be on another.
+    pub moves: BTreeSet<Move>,
+}
+
+/// An uplink whose running flows should be on another, in one family.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Move {
+    /// The family.
+    pub family: Family,
+    /// Where they are.
+    pub slot: Slot,
+    /// Its addresses: this machine's own connections from them have to be made anew.
+    pub addresses: Vec<IpAddr>,
+    /// Its prefixes, which are reached still.
+    pub connected: Vec<IpNet>,
+}
+
+impl Move {
+    /// By which it is known whether it was done.
+    pub fn key(&self) -> (Family, Slot) {
+        (self.family, self.slot)
+    }
 }
 
 /// The steps from `kernel` to `desired`, in their order; none when they agree.
@@ -55,6 +81,9 @@ pub fn diff(desired: &Desired, kernel: &Kernel) -> Vec<Change> {
     if desired.ruleset.is_none() && kernel.ruleset.is_some() {
         changes.push(Change::DropRuleset);
     }
+    // Last, when the way that they are to take stands.
+    let undone = desired.moves.iter().filter(|m| !kernel.moved.contains(&m.key()));
+    changes.extend(undone.cloned().map(Change::MoveFlows));
     changes
 }
 

@@ -7,15 +7,17 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::health::{Health, Thresholds};
 use super::layout::Slot;
 use super::net::{Device, Family, IfIndex, PerFamily, TableId, Tier, UplinkName};
 use super::observed::{Address, Link, LinkFacts, Observed, Stage};
 use super::slots::{Identity, Slots};
-use super::uplink::{Gateway, Leg, State, Uplink};
-use crate::config::{Config, LinkType, Settings, Subject};
+use super::uplink::{Failback, Gateway, Leg, State, Uplink};
+use crate::config::{Config, FailbackMode, LinkType, Settings, Subject};
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,7 +31,7 @@ pub struct Found {
 }
 
 /// Finds the uplinks among what was observed.
-pub fn discover(config: &Config, observed: &Observed, slots: &Slots) -> Found {
+pub fn discover(config: &Config, observed: &Observed, slots: &Slots, health: &Health) -> Found {
     let mut found = Found { slots: slots.clone(), ..Found::default() };
     let mut used = vec![false; config.uplinks.len()];
     let mut candidates = Vec::new();
@@ -45,6 +47,7 @@ pub fn discover(config: &Config, observed: &Observed, slots: &Slots) -> Found {
     }
     unused_sections(config, &used, &mut found.notes);
     name_and_number(candidates, observed, &mut found);
+    judge(&mut found, observed, health);
     mark_twins(&mut found);
     found.uplinks.sort_by_key(|u| u.slot);
     found
@@ -207,18 +210,28 @@ impl<'a> Candidate<'a> {
             connected: connected(&own),
             metric,
             gateway_mac: neighbour.map(|n| n.mac),
+            resolvers: self.facts.map(|f| f.ip[family].resolvers.clone()).unwrap_or_default(),
+            connectivity: self.facts.and_then(|f| f.ip[family].connectivity),
             takes_routes: up,
             ..Leg::default()
         };
-        leg.state = match (leg.configured(), up && carrier) {
-            (true, true) => State::Up,
-            (true, false) => State::Down,
-            (false, _) if self.facts.is_some_and(|f| f.stage == Stage::Configuring) => State::Configuring,
-            (false, _) => State::Absent,
+        leg.link = leg.configured() && up && carrier;
+        let at_work = self.facts.is_some_and(|f| f.stage == Stage::Configuring);
+        let (state, why) = match (leg.configured(), up, carrier) {
+            (true, true, true) => (State::Up, "the link is there"),
+            (true, false, _) => (State::Down, "administratively down"),
+            (true, true, false) => (State::Down, "no carrier"),
+            (false, ..) if at_work => (State::Configuring, "its manager is at work on it"),
+            (false, ..) if leg.gateway.is_none() => (State::Absent, "no gateway"),
+            (false, ..) => (State::Absent, "no address"),
         };
+        (leg.state, leg.why) = (state, why.to_owned());
         leg
     }
 }
+
+/// How long flows have to end where `failback` is `drain`.
+const DRAIN_TIME: Duration = Duration::from_secs(300);
 
 /// linux/if_arp.h
 const ARPHRD_LOOPBACK: u16 = 772;
@@ -326,8 +339,44 @@ fn name_and_number(mut candidates: Vec<Candidate<'_>>, observed: &Observed, foun
             tier: candidate.settings.tier.unwrap_or(usual),
             weight: candidate.settings.weight.unwrap_or_default(),
             metered,
+            probes: candidate.settings.probes.clone(),
+            limits: Thresholds::DEFAULT.with(&candidate.settings.limits),
+            failback: failback(&candidate.settings, metered),
             legs: PerFamily::from_fn(|family| candidate.leg(observed, family)),
         });
+    }
+}
+
+/// What becomes of running flows: who pays for every byte wants them back on the other uplink.
+fn failback(settings: &Settings, metered: bool) -> Failback {
+    match settings.failback {
+        Some(FailbackMode::Keep) => Failback::Keep,
+        Some(FailbackMode::Drain) => Failback::Drain(settings.drain_time.unwrap_or(DRAIN_TIME)),
+        Some(FailbackMode::Force) => Failback::Force,
+        None if metered => Failback::Force,
+        None => Failback::Keep,
+    }
+}
+
+/// What is known of the health of those whose link is there.
+fn judge(found: &mut Found, observed: &Observed, health: &Health) {
+    for uplink in &mut found.uplinks {
+        let (slot, drained) = (uplink.slot, found.slots.is_drained(uplink.slot));
+        for family in Family::BOTH {
+            let leg = &mut uplink.legs[family];
+            if leg.link {
+                let carried = observed.kernel.carries(slot, family, uplink.dev.index);
+                (leg.state, leg.why) = health.judge(slot, family, drained, carried);
+                let private = leg
+                    .addresses
+                    .iter()
+                    .all(|net| matches!(net, IpNet::V6(net) if net.addr().is_unique_local()));
+                if leg.state == State::Down && private && !health.has_answered(slot, family) {
+                    (leg.state, leg.why) =
+                        (State::Absent, "no public address, and nothing answers".to_owned());
+                }
+            }
+        }
     }
 }
 
@@ -338,10 +387,15 @@ fn name_and_number(mut candidates: Vec<Candidate<'_>>, observed: &Observed, foun
 fn mark_twins(found: &mut Found) {
     for family in Family::BOTH {
         let mut order: Vec<usize> =
-            (0..found.uplinks.len()).filter(|&i| found.uplinks[i].usable(family)).collect();
+            (0..found.uplinks.len()).filter(|&i| found.uplinks[i].rank(family).is_some()).collect();
         order.sort_by_key(|&i| {
             let uplink = &found.uplinks[i];
-            (uplink.tier, uplink.legs[family].metric.is_none(), uplink.legs[family].metric, uplink.slot)
+            (
+                uplink.rank(family),
+                uplink.legs[family].metric.is_none(),
+                uplink.legs[family].metric,
+                uplink.slot,
+            )
         });
         let mut ways: Vec<(WayOut, UplinkName)> = Vec::new();
         for i in order {

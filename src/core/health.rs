@@ -4,6 +4,7 @@
 //! decided in [`super::plan`]; how a probe is sent is none of its business.
 
 mod damping;
+mod leaving;
 mod monitor;
 mod portal;
 mod quality;
@@ -11,13 +12,17 @@ mod round;
 mod target;
 mod thresholds;
 mod traffic;
+mod view;
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
+pub use leaving::Leaving;
 pub use monitor::{Cost, Monitor, Report, Request};
 pub use quality::Quality;
-pub use thresholds::Thresholds;
+pub use thresholds::{Limit, Thresholds};
 pub use traffic::Counters;
+pub use view::{Health, Manual};
 
 use super::probe::Probe;
 
@@ -30,6 +35,18 @@ pub enum Outcome {
     Portal(String),
     /// Not answered, or refused.
     Failed(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Answered(rtt) => {
+                write!(f, "answered in {}.{} ms", rtt.as_millis(), rtt.as_micros() / 100 % 10)
+            }
+            Outcome::Portal(why) => write!(f, "portal: {why}"),
+            Outcome::Failed(why) => write!(f, "{why}"),
+        }
+    }
 }
 
 /// What probes make of an uplink whose link is there.

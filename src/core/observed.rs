@@ -5,10 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::health::Connectivity;
+use super::layout::Slot;
 use super::net::{Family, IfIndex, IfName, MacAddr, Metric, PerFamily, Pref, TableId};
 use super::nft::Generation;
 use super::route::Route;
-use super::rule::Rule;
+use super::rule::{Rule, Selector};
 use super::sysctl::Sysctl;
 
 /// Everything that a round of planning sees.
@@ -49,6 +51,22 @@ pub struct Kernel {
     pub sysctls: BTreeMap<Sysctl, String>,
     /// What those sysctls held before we first wrote them.
     pub originals: BTreeMap<Sysctl, String>,
+    /// Uplinks whose running flows were moved already; nothing in the kernel tells.
+    pub moved: BTreeSet<(Family, Slot)>,
+}
+
+impl Kernel {
+    /// Whether an uplink was in use when somebody last decided: its addresses have rules, or the balanced default
+    /// leads over it.
+    pub fn carries(&self, slot: Slot, family: Family, dev: IfIndex) -> bool {
+        let sourced = |rule: &Rule| {
+            rule.family == family && rule.table == slot.table() && matches!(rule.selector, Selector::From(_))
+        };
+        let balanced = |route: &Route| {
+            route.family() == family && route.steers() && route.hops.iter().any(|hop| hop.dev.index == dev)
+        };
+        self.rules.iter().any(sourced) || self.routes.iter().any(balanced)
+    }
 }
 
 /// An interface.
@@ -193,4 +211,8 @@ pub struct IpFacts {
     pub gateway: Option<IpAddr>,
     /// The gateways that the network offers, used or not, best first: DHCP option 121's default, else `routers`.
     pub offered: Vec<IpAddr>,
+    /// The resolvers that it uses on this link.
+    pub resolvers: Vec<IpAddr>,
+    /// What its own check says; none where it does not check.
+    pub connectivity: Option<Connectivity>,
 }

@@ -9,8 +9,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::diff::Desired;
+use super::diff::{Desired, Move};
 use super::discover::{Found, discover};
+use super::health::Health;
 use super::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, Base, MARK_MASK, Slot};
 use super::net::{Family, Metric, PerFamily, TableId, UplinkName};
 use super::nft::Ruleset;
@@ -19,8 +20,8 @@ use super::route::{NextHop, Route, RouteKey};
 use super::rule::{Rule, Selector};
 use super::slots::Slots;
 use super::sysctl::Sysctl;
-use super::uplink::{Gateway, Leg, Uplink};
-use crate::config::Config;
+use super::uplink::{Gateway, Leg, State, Uplink};
+use crate::config::{AllDown, Config};
 
 /// The outcome of a round of planning.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,8 +39,8 @@ pub struct Plan {
 }
 
 /// Plans one round.
-pub fn plan(config: &Config, observed: &Observed, slots: &Slots) -> Plan {
-    let Found { uplinks, slots, mut notes } = discover(config, observed, slots);
+pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health) -> Plan {
+    let Found { uplinks, slots, mut notes } = discover(config, observed, slots, health);
     let multihomed = slots.multihomed();
     let active = PerFamily::from_fn(|family| active(&uplinks, family));
     let shared = shared_addresses(&uplinks);
@@ -56,7 +57,8 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots) -> Plan {
         part.tables();
         part.rules(&shared);
         if multihomed {
-            part.balanced_default(&active[family]);
+            part.balanced_default(&active[family], config.all_down);
+            part.moves(&active[family], health, &shared);
         }
     }
     if multihomed {
@@ -83,11 +85,11 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots) -> Plan {
     Plan { desired, uplinks, active, slots, notes }
 }
 
-/// The usable uplinks of the best tier that has any.
+/// The uplinks that are as good as any, of the best tier among those.
 fn active(uplinks: &[Uplink], family: Family) -> Vec<Slot> {
-    let usable = || uplinks.iter().filter(|u| u.usable(family) && !u.legs[family].twin);
-    let best = usable().map(|u| u.tier).min();
-    usable().filter(|u| Some(u.tier) == best).map(|u| u.slot).collect()
+    let rank = |u: &Uplink| u.rank(family).filter(|_| !u.legs[family].twin);
+    let best = uplinks.iter().filter_map(rank).min();
+    uplinks.iter().filter(|u| best.is_some() && rank(u) == best).map(|u| u.slot).collect()
 }
 
 /// Addresses that more than one uplink has: a rule by source could send them only one way.
@@ -154,13 +156,15 @@ impl FamilyPlan<'_> {
         let family = self.family;
         let base = self.base();
         let rule = |pref, selector, table| Rule { family, pref, selector, table, suppress_prefixlen: None };
+        // Where none gets through, nobody knows better than whoever chose the address.
+        let all_lost = !self.configured().any(|(_, leg)| leg.reachable());
         let mut rules = Vec::new();
         for (uplink, leg) in self.configured() {
             let (slot, table) = (uplink.slot, uplink.slot.table());
             rules.push(rule(base.mark(slot), Selector::Mark(slot.mark()), table));
             rules.push(rule(base.device(slot), Selector::Oif(uplink.dev.name.clone()), table));
-            // Only while usable, so that programs with a cached source address leave a dead uplink.
-            if leg.usable() {
+            // Only while it leads out, so that programs with a cached source address leave a dead uplink.
+            if leg.reachable() || (all_lost && leg.link) {
                 let own = leg.addresses.iter().map(|net| net.addr()).filter(|ip| !shared.contains(ip));
                 rules.extend(own.map(|ip| rule(base.from_address(slot), Selector::From(ip), table)));
             }
@@ -193,13 +197,15 @@ impl FamilyPlan<'_> {
     /// In main with a metric one better than the best of the uplinks' own, so that whatever beats those keeps
     /// beating ours. Where no metric is free there, in a table of its own directly ahead of main, for as long as
     /// main's own best default leads out of an uplink.
-    fn balanced_default(&mut self, active: &[Slot]) {
+    fn balanced_default(&mut self, active: &[Slot], all_down: AllDown) {
         let family = self.family;
         let legs = self.uplinks.iter().filter(|u| active.contains(&u.slot));
         let hops: Vec<_> = legs
             .filter_map(|u| Some(NextHop { weight: u.weight, ..next_hop(u, &u.legs[family])? }))
             .collect();
         let hops = match hops.as_slice() {
+            // No legs: nothing leaves by a default route at all.
+            [] if all_down == AllDown::Block && self.configured().next().is_some() => hops,
             [] => return,
             // The kernel keeps no weight for a single leg.
             [only] => vec![NextHop { weight: Default::default(), ..only.clone() }],
@@ -218,6 +224,25 @@ impl FamilyPlan<'_> {
             None => self
                 .notes
                 .push(format!("{family}: main's own default does not lead out of an uplink; it stands")),
+        }
+    }
+
+    /// Whose running flows should be somewhere else: only where there is somewhere.
+    fn moves(&mut self, active: &[Slot], health: &Health, shared: &BTreeSet<IpAddr>) {
+        let family = self.family;
+        let lost = |leg: &Leg| leg.link && matches!(leg.state, State::Down | State::Portal);
+        let leaves = |slot: Slot, leg: &Leg| lost(leg) || health.leaving.contains(&(slot, family));
+        let moves = self.configured().filter(|(u, leg)| !active.contains(&u.slot) && leaves(u.slot, leg));
+        let moves: Vec<_> = moves
+            .map(|(uplink, leg)| Move {
+                family,
+                slot: uplink.slot,
+                addresses: leg.addresses.iter().map(IpNet::addr).filter(|ip| !shared.contains(ip)).collect(),
+                connected: leg.connected.iter().map(|(net, _)| *net).collect(),
+            })
+            .collect();
+        if !active.is_empty() {
+            self.desired.moves.extend(moves);
         }
     }
 

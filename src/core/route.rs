@@ -15,7 +15,7 @@ pub struct Route {
     pub key: RouteKey,
     /// The source address that it sets.
     pub src: Option<IpAddr>,
-    /// Its legs; one at least.
+    /// Its legs; none where it is `unreachable`.
     pub hops: Vec<NextHop>,
 }
 
@@ -65,6 +65,9 @@ struct Spec<'a>(&'a Route);
 impl fmt::Display for Spec<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Route { key, src, hops } = self.0;
+        if hops.is_empty() {
+            f.write_str("unreachable ")?;
+        }
         if key.dest.prefix_len() == 0 {
             f.write_str("default")?;
         } else {

@@ -47,6 +47,9 @@ pub struct Entry {
     pub interface: String,
     /// Counts up with each change of the memory; the lowest is the longest unseen.
     pub seen: u64,
+    /// Taken out by hand, until it is put back.
+    #[serde(default)]
+    pub drained: bool,
 }
 
 /// The memory of slots.
@@ -102,7 +105,7 @@ impl Slots {
             if slots.entries.iter().all(|e| e.slot != slot && e.interface != interface.as_str()) {
                 let interface = interface.as_str().to_owned();
                 let identity = Identity::Interface(interface.clone());
-                slots.entries.push(Entry { slot, identity, name, interface, seen: 0 });
+                slots.entries.push(Entry { slot, identity, name, interface, seen: 0, drained: false });
             }
         }
         slots
@@ -123,6 +126,17 @@ impl Slots {
     /// Forgets an uplink by what it is, where it was last seen on this interface: one profile can be active on two.
     pub fn drop_on(&mut self, interface: &IfName, identity: &Identity) {
         self.entries.retain(|e| &e.identity != identity || e.interface != interface.as_str());
+    }
+
+    /// Takes an uplink out or puts it back, by name; tells whether there is one.
+    pub fn drain(&mut self, name: &UplinkName, drained: bool) -> bool {
+        let entry = self.entries.iter_mut().find(|e| &e.name == name);
+        entry.map(|entry| entry.drained = drained).is_some()
+    }
+
+    /// Whether an uplink was taken out.
+    pub fn is_drained(&self, slot: Slot) -> bool {
+        self.entries.iter().any(|e| e.slot == slot && e.drained)
     }
 
     /// Forgets an uplink by name; tells whether there was one.
@@ -156,7 +170,8 @@ impl Slots {
         if !settled || newest != Some(entry.slot) {
             let slot = entry.slot;
             let (identity, name) = (identity.clone(), name.clone());
-            *entry = Entry { slot, identity, name, interface: interface.as_str().to_owned(), seen: tick };
+            let (interface, drained) = (interface.as_str().to_owned(), entry.drained);
+            *entry = Entry { slot, identity, name, interface, seen: tick, drained };
         }
         Some(self.entries[at].slot)
     }
@@ -188,7 +203,8 @@ impl Slots {
         free.sort_by_key(|slot| avoided.contains(&slot.table()));
         if let Some(&slot) = free.first() {
             let (identity, name) = (identity.clone(), UplinkName::nameless());
-            self.entries.push(Entry { slot, identity, name, interface: String::new(), seen: 0 });
+            let interface = String::new();
+            self.entries.push(Entry { slot, identity, name, interface, seen: 0, drained: false });
             return Some(self.entries.len() - 1);
         }
         let absent = self.entries.iter().enumerate().filter(|(_, e)| !present.contains(&e.identity));

@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::health::{Connectivity, Thresholds};
 use super::layout::Slot;
 use super::net::{Device, Family, MacAddr, Metric, PerFamily, Tier, UplinkName, Weight};
 use super::observed::Profile;
+use super::probe::Probe;
 
 /// A present uplink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +29,35 @@ pub struct Uplink {
     pub weight: Weight,
     /// Its traffic costs money.
     pub metered: bool,
+    /// Whom to ask whether it leads out: those that were configured, else the usual ones.
+    pub probes: Option<Vec<Probe>>,
+    /// By what its health is judged.
+    pub limits: Thresholds,
+    /// What becomes of its running flows when new ones go elsewhere.
+    pub failback: Failback,
     /// Its state in each family.
     pub legs: PerFamily<Leg>,
+}
+
+/// What becomes of running flows on an uplink that lives on while a better one takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failback {
+    /// They stay until they end.
+    Keep,
+    /// They have so much time to end; then they are moved.
+    Drain(Duration),
+    /// They are moved at once.
+    Force,
+}
+
+impl fmt::Display for Failback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failback::Keep => f.write_str("keep"),
+            Failback::Drain(time) => write!(f, "drain {} s", time.as_secs()),
+            Failback::Force => f.write_str("force"),
+        }
+    }
 }
 
 /// An uplink in one family.
@@ -35,6 +65,8 @@ pub struct Uplink {
 pub struct Leg {
     /// Where it stands.
     pub state: State,
+    /// What that rests on.
+    pub why: String,
     /// The way out.
     pub gateway: Option<Gateway>,
     /// Its own addresses with their prefixes, the preferred source first.
@@ -47,6 +79,12 @@ pub struct Leg {
     pub gateway_mac: Option<MacAddr>,
     /// Leads to the same gateway as a better uplink, so it carries nothing.
     pub twin: bool,
+    /// Its link would carry it: configured, up and with a carrier. Probes can go out.
+    pub link: bool,
+    /// What its network offers to resolve names with.
+    pub resolvers: Vec<IpAddr>,
+    /// What its manager's own check says.
+    pub connectivity: Option<Connectivity>,
     /// The interface is administratively up: the kernel refuses routes over one that is not, and flushes them.
     pub takes_routes: bool,
 }
@@ -57,9 +95,19 @@ impl Leg {
         self.gateway.is_some() && !self.addresses.is_empty()
     }
 
-    /// Can carry traffic.
-    pub fn usable(&self) -> bool {
-        self.state == State::Up
+    /// Whether it can be given new flows, and how gladly: the lowest first.
+    pub fn preference(&self) -> Option<u8> {
+        match self.state {
+            State::Up => Some(0),
+            State::Degraded => Some(1),
+            State::Held => Some(2),
+            _ => None,
+        }
+    }
+
+    /// Whether packets get through, or at least to whoever asks for a sign-in.
+    pub fn reachable(&self) -> bool {
+        self.preference().is_some() || matches!(self.state, State::Portal | State::Drained)
     }
 
     /// The source address to use: the first one whose prefix holds the gateway, else the first.
@@ -75,12 +123,20 @@ pub enum State {
     /// No gateway or no address: the family is not offered here.
     #[default]
     Absent,
-    /// The manager is at work on it.
+    /// The manager is at work on it, or its first probes are on their way.
     Configuring,
     /// It can carry traffic.
     Up,
-    /// No carrier, or administratively down.
+    /// It carries traffic badly: used where nothing better is left.
+    Degraded,
+    /// A captive portal wants a sign-in: reached, and not used for anything else.
+    Portal,
+    /// No carrier, administratively down, or it leads nowhere.
     Down,
+    /// Back after it failed too often, and not trusted yet: used where nothing better is left.
+    Held,
+    /// Taken out by hand: running flows stay, new ones go elsewhere.
+    Drained,
 }
 
 impl State {
@@ -90,7 +146,11 @@ impl State {
             State::Absent => "absent",
             State::Configuring => "configuring",
             State::Up => "up",
+            State::Degraded => "degraded",
+            State::Portal => "portal",
             State::Down => "down",
+            State::Held => "held",
+            State::Drained => "drained",
         }
     }
 }
@@ -130,8 +190,8 @@ impl fmt::Display for Gateway {
 }
 
 impl Uplink {
-    /// Whether a family can be given traffic.
-    pub fn usable(&self, family: Family) -> bool {
-        self.legs[family].usable()
+    /// How gladly a family of it is given new flows: the lowest first; none where it cannot be.
+    pub fn rank(&self, family: Family) -> Option<(u8, Tier)> {
+        Some((self.legs[family].preference()?, self.tier))
     }
 }

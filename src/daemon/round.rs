@@ -10,6 +10,8 @@ use tracing::{debug, info, warn};
 use crate::config::Config;
 use crate::core::change::Change;
 use crate::core::diff::{Desired, diff};
+use crate::core::health::Health;
+use crate::core::layout::Slot;
 use crate::core::net::{Family, PerFamily, UplinkName};
 use crate::core::observed::{Kernel, Observed};
 use crate::core::plan::{Plan, plan};
@@ -23,6 +25,9 @@ use crate::world::{Hearing, Look, World, chain};
 
 /// Gateways whose neighbour entries matter; shared with the one who listens to the kernel.
 pub(super) type Gateways = Arc<Mutex<Vec<IpAddr>>>;
+
+/// What is said before the first look.
+const TOO_EARLY: &str = "the first look is not over yet; try again";
 
 /// What a round did.
 #[derive(Debug)]
@@ -84,8 +89,13 @@ impl Rounds {
         status
     }
 
+    /// What the last round decided.
+    pub(super) fn last(&self) -> &Plan {
+        &self.last
+    }
+
     /// Brings the kernel to what it should be.
-    pub(super) async fn round(&mut self, bus: &BusState) -> Result<Outcome, rtnl::Error> {
+    pub(super) async fn round(&mut self, bus: &BusState, health: &Health) -> Result<Outcome, rtnl::Error> {
         let start = Instant::now();
         let Look { observed, hearing } = self.world.observe(bus).await?;
         let looked = start.elapsed();
@@ -93,7 +103,8 @@ impl Rounds {
             return Ok(Outcome { failed: Vec::new(), repaired: false, hearing });
         }
         let slots = self.remembered(&observed.kernel.rules);
-        let plan = plan(&self.config, &observed, &slots);
+        let plan = plan(&self.config, &observed, &slots, health);
+        self.world.settle(&plan.desired);
         let changes = diff(&plan.desired, &observed.kernel);
         self.remember(&plan, &slots);
         let report = self.world.apply(&changes).await;
@@ -118,14 +129,18 @@ impl Rounds {
     }
 
     /// What a round would do now.
-    pub(super) async fn planned(&mut self, bus: &BusState) -> Result<Vec<String>, rtnl::Error> {
-        let (observed, plan) = self.foresee(bus).await?;
+    pub(super) async fn planned(
+        &mut self,
+        bus: &BusState,
+        health: &Health,
+    ) -> Result<Vec<String>, rtnl::Error> {
+        let (observed, plan) = self.foresee(bus, health).await?;
         Ok(scripts(&diff(&plan.desired, &observed.kernel)))
     }
 
     /// What a round would do if nothing of ours were there yet, and the notes of the plan.
     pub(super) async fn full(&mut self, bus: &BusState) -> Result<(Vec<String>, Vec<String>), rtnl::Error> {
-        let (observed, plan) = self.foresee(bus).await?;
+        let (observed, plan) = self.foresee(bus, &Health::default()).await?;
         // Settings are shown by what they were, not by what we made of them.
         let mut blank = Kernel { sysctls: observed.kernel.sysctls.clone(), ..Kernel::default() };
         blank.sysctls.extend(observed.kernel.originals.clone());
@@ -133,10 +148,10 @@ impl Rounds {
     }
 
     /// Looks and plans, and leaves it at that.
-    async fn foresee(&mut self, bus: &BusState) -> Result<(Observed, Plan), rtnl::Error> {
+    async fn foresee(&mut self, bus: &BusState, health: &Health) -> Result<(Observed, Plan), rtnl::Error> {
         let Look { observed, .. } = self.world.observe(bus).await?;
         let slots = self.remembered(&observed.kernel.rules);
-        let plan = plan(&self.config, &observed, &slots);
+        let plan = plan(&self.config, &observed, &slots, health);
         Ok((observed, plan))
     }
 
@@ -154,13 +169,27 @@ impl Rounds {
         if self.last.uplinks.iter().any(|uplink| &uplink.name == name) {
             return Err(format!("{name} is present; set ignore=true for it instead"));
         }
-        let Some(slots) = &mut self.slots else {
-            return Err("the first look is not over yet; try again".into());
-        };
+        let slots = self.slots.as_mut().ok_or(TOO_EARLY)?;
         if !slots.forget(name) {
             return Err(format!("no uplink is called {name}"));
         }
         state::save_slots(&self.dirs, slots).map_err(|error| chain(&error))
+    }
+
+    /// Takes an uplink out, or puts it back, until told otherwise.
+    pub(super) fn drain(&mut self, name: &UplinkName, drained: bool) -> Result<(), String> {
+        let slots = self.slots.as_mut().ok_or(TOO_EARLY)?;
+        if !slots.drain(name, drained) {
+            return Err(format!("no uplink is called {name}"));
+        }
+        state::save_slots(&self.dirs, slots).map_err(|error| chain(&error))
+    }
+
+    /// The slot of an uplink by its name.
+    pub(super) fn slot_of(&self, name: &UplinkName) -> Result<Slot, String> {
+        let slots = self.slots.as_ref().ok_or(TOO_EARLY)?;
+        let entry = slots.entries().iter().find(|entry| &entry.name == name);
+        entry.map(|entry| entry.slot).ok_or_else(|| format!("no uplink is called {name}"))
     }
 
     /// The memory of slots; from its file, or, where that is lost, from the rules in the kernel.

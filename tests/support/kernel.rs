@@ -6,7 +6,7 @@
 //! - A route needs an interface that is up, a gateway that is reached, and a source that is an address of ours.
 //! - Foreign objects lie in the same store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use uplinkd::core::change::Change;
@@ -32,6 +32,8 @@ pub(crate) struct Memory {
     pub(crate) sysctls: BTreeMap<Sysctl, String>,
     pub(crate) originals: BTreeMap<Sysctl, String>,
     pub(crate) ruleset: Option<Generation>,
+    /// Whose flows were moved, as the daemon remembers it.
+    pub(crate) moved: BTreeSet<(Family, Slot)>,
     /// Flows that were adopted since the last load.
     pub(crate) adopted: Vec<(IpAddr, Mark)>,
 }
@@ -62,6 +64,7 @@ impl Memory {
             }
             Change::AdoptFlows(ip, mark) => self.adopted.push((*ip, *mark)),
             Change::DropRuleset => self.ruleset = None,
+            Change::MoveFlows(what) => drop(self.moved.insert(what.key())),
             Change::PutRoute(route) => return self.put(FibRoute::of(route)),
             Change::DelRoute(route) => {
                 let ours = |r: &FibRoute| r.is_ours() && r.key == route.key;
@@ -180,6 +183,7 @@ impl Memory {
                 ruleset: self.ruleset,
                 sysctls: self.sysctls.clone(),
                 originals: self.originals.clone(),
+                moved: self.moved.clone(),
             },
             managed: world.managed.clone(),
             unheard: world.unheard.clone(),

@@ -25,7 +25,7 @@ impl Daemon {
     /// Observes, plans and diffs.
     pub(crate) fn decide(&mut self, world: &World, kernel: &Memory) -> Round {
         let observed = kernel.observe(world);
-        let plan = plan(&world.config, &observed, &self.slots);
+        let plan = plan(&world.config, &observed, &self.slots, &world.health);
         let changes = diff(&plan.desired, &observed.kernel);
         self.slots = plan.slots.clone();
         Round { plan, changes }

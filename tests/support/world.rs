@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use uplinkd::config::Config;
+use uplinkd::core::health::Health;
 use uplinkd::core::net::{Family, IfIndex, IfName, PerFamily, TableId};
 use uplinkd::core::observed::{Address, Link, LinkFacts, Neighbour};
 use uplinkd::core::slots::Slots;
@@ -16,6 +17,7 @@ use super::fib::{FibRoute, FibRule};
 pub(crate) struct World {
     pub(crate) config: Config,
     pub(crate) slots: Slots,
+    pub(crate) health: Health,
     pub(crate) links: Vec<Link>,
     pub(crate) addresses: Vec<Address>,
     pub(crate) neighbours: Vec<Neighbour>,

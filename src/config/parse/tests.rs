@@ -1,9 +1,12 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::config::Subject;
 use crate::config::matcher::LinkType;
+use crate::config::{AllDown, FailbackMode, Subject};
+use crate::core::health::Thresholds;
 use crate::core::net::{IfName, MacAddr, Tier, UplinkName, Weight};
 
 const FULL: &str = r#"
@@ -60,6 +63,76 @@ fn nothing_is_a_configuration() {
     for text in ["", "\n", "# only a comment", "\u{feff}", "uplink = []"] {
         assert_eq!(read(text), Config::default());
     }
+}
+
+#[test]
+fn health_is_configured() {
+    let config = read(
+        r#"
+all-down = "block"
+[[uplink]]
+match.interface = "eth0"
+probes = ["icmp:192.0.2.1", "tcp:[2001:db8::1]:443", "http://x.example/ status=204"]
+quorum = 2
+probe-interval = "500ms"
+probe-timeout = "2s"
+down-after = 4
+up-after = 6
+max-loss = 10
+max-latency = "200ms"
+max-jitter = "50ms"
+window = "1m"
+hold = "0s"
+failback = "drain"
+drain-time = "1h"
+[[uplink]]
+match.interface = "eth1"
+probes = "none"
+"#,
+    );
+    assert_eq!(config.all_down, AllDown::Block);
+    let [first, second] = &config.uplinks[..] else { panic!("{config:?}") };
+    let Settings { probes, limits, failback, drain_time, .. } = &first.settings;
+    let probes: Vec<String> = probes.iter().flatten().map(ToString::to_string).collect();
+    assert_eq!(probes, ["icmp:192.0.2.1", "tcp:[2001:db8::1]:443", "http://x.example/ status=204"]);
+    assert_eq!((*failback, *drain_time), (Some(FailbackMode::Drain), Some(Duration::from_secs(3600))));
+    let wanted = Thresholds {
+        interval: Duration::from_millis(500),
+        timeout: Duration::from_secs(2),
+        quorum: 2,
+        down_after: 4,
+        up_after: 6,
+        max_loss: 10,
+        max_latency: Duration::from_millis(200),
+        max_jitter: Duration::from_millis(50),
+        window: Duration::from_secs(60),
+        hold: Duration::ZERO,
+        ..Thresholds::DEFAULT
+    };
+    assert_eq!(Thresholds::DEFAULT.with(limits), wanted);
+    assert_eq!(second.settings.probes, Some(Vec::new()));
+}
+
+#[test]
+fn wrong_health_is_told() {
+    assert_eq!(brief("all-down = \"stop\"\n"), ["1:12: all-down: \"stop\" is not allowed; keep or block"]);
+    for (line, told) in [
+        ("probe-interval = \"5\"", "\"5\" is not allowed; a time from 200ms to 1h"),
+        ("probe-interval = 5", "5 is not allowed; a time from 200ms to 1h, like 500ms, 2s or 5m (in quotes)"),
+        ("probe-interval = \"100ms\"", "\"100ms\" is not allowed; a time from 200ms to 1h"),
+        ("quorum = 0", "0 is not allowed; a whole number from 1 to 16"),
+        ("max-loss = 101", "101 is not allowed; percent from 1 to 100"),
+        ("failback = \"never\"", "\"never\" is not allowed; keep, drain or force"),
+        ("hold = \"99999999999999999999h\"", "is not allowed; a time from 0s to 10m"),
+    ] {
+        assert!(setting(line)[0].contains(told), "{line}: {:?}", setting(line));
+    }
+    let told = setting("probes = [\"icmp:1.1.1.1\", \"udp:1.1.1.1:7\"]");
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].starts_with("3:27: probes: \"udp:1.1.1.1:7\" is not allowed; none, or a list of icmp:HOST"),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -120,7 +193,7 @@ tier = "first"
     let expected = r#"x.toml:3:31: typ: no such key here; did you mean `type`? allowed: interface, connection, type, mac
     3 | match = { interface = "eth0", typ = "wifi" }
       |                               ^^^
-x.toml:4:1: wieght: no such key here; did you mean `weight`? allowed: match, name, weight, tier, metered, ignore
+x.toml:4:1: wieght: no such key here; did you mean `weight`? allowed: match, name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time
     4 | wieght = 2
       | ^^^^^^
 x.toml:5:10: weight: 300 is not allowed; a whole number from 1 to 256
@@ -222,8 +295,8 @@ fn only_sections_stand_at_the_top() {
     assert_eq!(
         brief("weight = 2\nuplinks = 1"),
         [
-            "1:1: weight: no such key here; allowed: uplink",
-            "2:1: uplinks: no such key here; did you mean `uplink`? allowed: uplink",
+            "1:1: weight: no such key here; allowed: all-down, uplink",
+            "2:1: uplinks: no such key here; did you mean `uplink`? allowed: all-down, uplink",
         ]
     );
     let wanted = "is not allowed; sections that begin with [[uplink]]";

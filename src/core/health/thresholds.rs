@@ -49,6 +49,44 @@ impl Thresholds {
     };
 }
 
+/// One limit that is other than usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the field of its name")]
+pub enum Limit {
+    Interval(Duration),
+    Timeout(Duration),
+    Quorum(u8),
+    DownAfter(u8),
+    UpAfter(u8),
+    MaxLoss(u8),
+    MaxLatency(Duration),
+    MaxJitter(Duration),
+    Window(Duration),
+    Hold(Duration),
+}
+
+impl Thresholds {
+    /// These limits, but for those that are set; of two for one thing the later.
+    pub fn with(mut self, limits: &[Limit]) -> Self {
+        for limit in limits {
+            match *limit {
+                Limit::Interval(time) => self.interval = time,
+                Limit::Timeout(time) => self.timeout = time,
+                Limit::Quorum(count) => self.quorum = count,
+                Limit::DownAfter(count) => self.down_after = count,
+                Limit::UpAfter(count) => self.up_after = count,
+                Limit::MaxLoss(percent) => self.max_loss = percent,
+                Limit::MaxLatency(time) => self.max_latency = time,
+                Limit::MaxJitter(time) => self.max_jitter = time,
+                Limit::Window(time) => self.window = time,
+                Limit::Hold(time) => self.hold = time,
+            }
+        }
+        self.idle_interval = self.idle_interval.max(self.interval);
+        self
+    }
+}
+
 impl Default for Thresholds {
     fn default() -> Self {
         Thresholds::DEFAULT

@@ -205,7 +205,8 @@ pub(super) fn route_key(route: &Route) -> RouteMessage {
     message.header.table = table_byte(*table);
     message.header.protocol = RouteProtocol::from(OWNER);
     message.header.scope = RouteScope::NoWhere;
-    message.header.kind = RouteType::Unicast;
+    let dead_end = route.hops.is_empty();
+    message.header.kind = if dead_end { RouteType::Unreachable } else { RouteType::Unicast };
     message.attributes.push(RouteAttribute::Table(table.0));
     message.attributes.push(RouteAttribute::Priority(metric.0));
     if dest.prefix_len() > 0 {
@@ -218,7 +219,8 @@ pub(super) fn route_key(route: &Route) -> RouteMessage {
 pub(super) fn route(route: &Route) -> RouteMessage {
     let mut message = route_key(route);
     let family = route.family();
-    let local = family == Family::V4 && route.hops.iter().all(|hop| hop.via.is_none());
+    let through = route.hops.iter().any(|hop| hop.via.is_some());
+    let local = family == Family::V4 && !through && !route.hops.is_empty();
     message.header.scope = if local { RouteScope::Link } else { RouteScope::Universe };
     message.attributes.extend(route.src.map(|ip| RouteAttribute::PrefSource(ip.into())));
     let gateway = |hop: &NextHop| {
@@ -233,7 +235,7 @@ pub(super) fn route(route: &Route) -> RouteMessage {
         if hop.onlink {
             message.header.flags |= RouteFlags::Onlink;
         }
-    } else {
+    } else if !route.hops.is_empty() {
         let leg = |hop: &NextHop| {
             let mut leg = RouteNextHop::default();
             leg.interface_index = hop.dev.index.0;
@@ -258,6 +260,8 @@ pub(super) struct RouteFields {
     pub(super) src: Option<IpAddr>,
     /// Its legs: interface, gateway, on-link flag, weight. None for `unreachable` and the like.
     pub(super) hops: Vec<(IfIndex, Option<IpAddr>, bool, Weight)>,
+    /// It is `unreachable` or the like.
+    pub(super) dead_end: bool,
     /// Who made it.
     pub(super) protocol: u8,
 }
@@ -293,14 +297,15 @@ impl RouteFields {
         let dest = dest.unwrap_or(family.default_prefix().addr());
         let dest = IpNet::new(dest, header.destination_prefix_length).ok()?;
         let key = RouteKey { table: TableId(table), dest, metric: Metric(metric) };
-        Some(RouteFields { key, src, hops, protocol: header.protocol.into() })
+        Some(RouteFields { key, src, hops, dead_end, protocol: header.protocol.into() })
     }
 
     /// As one of ours; none where a leg's interface has gone meanwhile.
     pub(super) fn into_route(self, device: impl Fn(IfIndex) -> Option<Device>) -> Option<Route> {
         let hop = |(index, via, onlink, weight)| Some(NextHop { dev: device(index)?, via, onlink, weight });
         let hops: Option<Vec<_>> = self.hops.into_iter().map(hop).collect();
-        Some(Route { key: self.key, src: self.src, hops: hops.filter(|hops| !hops.is_empty())? })
+        let hops = hops.filter(|hops| self.dead_end || !hops.is_empty())?;
+        Some(Route { key: self.key, src: self.src, hops })
     }
 }
 

@@ -10,6 +10,7 @@ use zbus::zvariant::{ObjectPath, Value};
 
 use super::dhcp;
 use super::profile::Details;
+use crate::core::health::Connectivity;
 use crate::core::net::{Family, IfName, PerFamily};
 use crate::core::observed::{IpFacts, LinkFacts, Manager, Profile, Stage};
 
@@ -111,7 +112,28 @@ impl<'m> Device<'_, 'm> {
             // Routers advertise themselves; the kernel's routes and neighbours show them, NetworkManager does not.
             Family::V6 => Vec::new(),
         };
-        IpFacts { gateway, offered }
+        let config = referenced(objects, self.properties, property, interface);
+        let resolvers = config.map(|config| resolvers(config, family)).unwrap_or_default();
+        IpFacts { gateway, offered, resolvers, connectivity: self.connectivity(objects, family) }
+    }
+
+    /// `NMConnectivityState`. A device says "full" where nobody checks, so whether somebody does counts first.
+    fn connectivity(&self, objects: &Objects<'m>, family: Family) -> Option<Connectivity> {
+        let manager = objects.values().find_map(|o| o.get("org.freedesktop.NetworkManager"))?;
+        if manager.get("ConnectivityCheckEnabled") != Some(&Value::from(true)) {
+            return None;
+        }
+        let property = match family {
+            Family::V4 => "Ip4Connectivity",
+            Family::V6 => "Ip6Connectivity",
+        };
+        match number(self.properties, property)? {
+            1 => Some(Connectivity::None),
+            2 => Some(Connectivity::Portal),
+            3 => Some(Connectivity::Limited),
+            4 => Some(Connectivity::Full),
+            _ => None,
+        }
     }
 
     fn offered(&self, objects: &Objects<'m>) -> Vec<IpAddr> {
@@ -131,6 +153,36 @@ impl<'m> Device<'_, 'm> {
         let classless =
             option("rfc3442_classless_static_routes").or_else(|| option("ms_classless_static_routes"));
         dhcp::offered(classless, option("routers"))
+    }
+}
+
+/// The name servers of a link: texts in `NameserverData`, and, where only that is known, bytes in `Nameservers`.
+fn resolvers(config: &Properties<'_>, family: Family) -> Vec<IpAddr> {
+    let array = |name: &str| match config.get(name) {
+        Some(Value::Array(array)) => array.iter().map(unpacked).collect(),
+        _ => Vec::new(),
+    };
+    let text = |entry: &Value<'_>| {
+        let Value::Dict(entry) = entry else { return None };
+        let (_, address) = entry.iter().find(|(key, _)| **key == Value::from("address"))?;
+        <&str>::try_from(unpacked(address)).ok()?.parse().ok()
+    };
+    let bytes = |entry: &Value<'_>| {
+        let bytes: Vec<u8> = entry.try_clone().ok()?.try_into().ok()?;
+        Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?))
+    };
+    let mut found: Vec<IpAddr> = array("NameserverData").into_iter().filter_map(text).collect();
+    if found.is_empty() && family == Family::V6 {
+        found = array("Nameservers").into_iter().filter_map(bytes).collect();
+    }
+    found.retain(|ip| Family::of(*ip) == family);
+    found
+}
+
+fn unpacked<'v, 'm>(value: &'v Value<'m>) -> &'v Value<'m> {
+    match value {
+        Value::Value(inner) => inner,
+        other => other,
     }
 }
 

@@ -1,0 +1,223 @@
+//! The one list of keys.
+//!
+//! Decides what can be said, in which words and within which limits. Refuses to know what holds where nothing is said.
+
+use std::time::Duration;
+
+use super::keys::{Key, Kind};
+use super::matcher::{LinkType, Matcher, Pattern};
+use super::settings::{FailbackMode, Settings};
+use super::{AllDown, Config};
+use crate::core::health::Limit;
+use crate::core::net::{Tier, UplinkName, Weight};
+
+/// The keys of a section beside `match`.
+pub static SETTINGS: [Key<Settings>; 18] = [
+    Key {
+        name: "name",
+        allowed: UplinkName::ALLOWED,
+        help: "what the uplink is called in tables, commands and logs",
+        kind: Kind::Text,
+        put: |settings, value| value.text().and_then(UplinkName::new).map(|name| settings.name = Some(name)),
+    },
+    Key {
+        name: "weight",
+        allowed: "a whole number from 1 to 256",
+        help: "its share of new flows among the uplinks of its tier",
+        kind: Kind::Number,
+        put: |settings, value| {
+            value.number().and_then(Weight::new).map(|weight| settings.weight = Some(weight))
+        },
+    },
+    Key {
+        name: "tier",
+        allowed: "a whole number from 1 to 255",
+        help: "its rank: new flows use the lowest tier that has a usable uplink",
+        kind: Kind::Number,
+        put: |settings, value| value.number().and_then(Tier::new).map(|tier| settings.tier = Some(tier)),
+    },
+    Key {
+        name: "metered",
+        allowed: "true or false",
+        help: "whether traffic costs money; metered uplinks stand in tier 2 unless told otherwise",
+        kind: Kind::Flag,
+        put: |settings, value| value.flag().map(|metered| settings.metered = Some(metered)),
+    },
+    Key {
+        name: "ignore",
+        allowed: "true or false",
+        help: "whether the link is left alone, as if it were no uplink",
+        kind: Kind::Flag,
+        put: |settings, value| value.flag().map(|ignore| settings.ignore = Some(ignore)),
+    },
+    Key {
+        name: "probes",
+        allowed: "none, or a list of icmp:HOST, tcp:HOST:PORT, dns:SERVER[/NAME], http://… or https://… with \
+                  status=NUMBER and body=TEXT, arp, command:/PATH; outside of TOML with ; between them",
+        help: "whom to ask whether it leads out; a list of well-known servers unless told otherwise",
+        kind: Kind::Texts,
+        put: |settings, value| {
+            let text = value.text()?;
+            let texts = text.split(';').map(str::trim).filter(|text| *text != "none");
+            let probes = texts.map(|text| text.parse().ok()).collect::<Option<Vec<_>>>()?;
+            settings.probes.get_or_insert_default().extend(probes);
+            Some(())
+        },
+    },
+    Key {
+        name: "quorum",
+        allowed: "a whole number from 1 to 16",
+        help: "how many of the probes have to be answered",
+        kind: Kind::Number,
+        put: |settings, value| value.within(1, 16).map(|n| settings.limit(Limit::Quorum(n))),
+    },
+    Key {
+        name: "probe-interval",
+        allowed: "a time from 200ms to 1h, like 500ms, 2s or 5m",
+        help: "how often it is asked",
+        kind: Kind::Text,
+        put: |settings, value| value.time(ms(200), HOUR).map(|t| settings.limit(Limit::Interval(t))),
+    },
+    Key {
+        name: "probe-timeout",
+        allowed: "a time from 100ms to 10s, like 500ms or 2s",
+        help: "the longest time that an answer is waited for",
+        kind: Kind::Text,
+        put: |settings, value| value.time(ms(100), ms(10_000)).map(|t| settings.limit(Limit::Timeout(t))),
+    },
+    Key {
+        name: "down-after",
+        allowed: "a whole number from 1 to 20",
+        help: "so many unanswered volleys at all probes take it down",
+        kind: Kind::Number,
+        put: |settings, value| value.within(1, 20).map(|n| settings.limit(Limit::DownAfter(n))),
+    },
+    Key {
+        name: "up-after",
+        allowed: "a whole number from 1 to 100",
+        help: "so many good rounds in a row bring it back",
+        kind: Kind::Number,
+        put: |settings, value| value.within(1, 100).map(|n| settings.limit(Limit::UpAfter(n))),
+    },
+    Key {
+        name: "max-loss",
+        allowed: "percent from 1 to 100",
+        help: "more loss than this degrades it; 100 never does",
+        kind: Kind::Number,
+        put: |settings, value| value.within(1, 100).map(|n| settings.limit(Limit::MaxLoss(n))),
+    },
+    Key {
+        name: "max-latency",
+        allowed: "a time from 1ms to 10s, like 200ms",
+        help: "a longer median round-trip time degrades it; 10s never does",
+        kind: Kind::Text,
+        put: |settings, value| value.time(ms(1), ms(10_000)).map(|t| settings.limit(Limit::MaxLatency(t))),
+    },
+    Key {
+        name: "max-jitter",
+        allowed: "a time from 1ms to 10s, like 50ms",
+        help: "more difference between round-trip times degrades it; 10s never does",
+        kind: Kind::Text,
+        put: |settings, value| value.time(ms(1), ms(10_000)).map(|t| settings.limit(Limit::MaxJitter(t))),
+    },
+    Key {
+        name: "window",
+        allowed: "a time from 5s to 10m, like 30s",
+        help: "what loss, latency and jitter are measured over",
+        kind: Kind::Text,
+        put: |settings, value| value.time(ms(5000), ms(600_000)).map(|t| settings.limit(Limit::Window(t))),
+    },
+    Key {
+        name: "hold",
+        allowed: "a time from 0s to 10m, like 10s",
+        help: "how long it is held back after a second failure; doubled with each further one",
+        kind: Kind::Text,
+        put: |settings, value| value.time(ms(0), ms(600_000)).map(|t| settings.limit(Limit::Hold(t))),
+    },
+    Key {
+        name: "failback",
+        allowed: "keep, drain or force",
+        help: "what becomes of its running flows when new ones go to a better uplink; force where it is metered",
+        kind: Kind::Text,
+        put: |settings, value| {
+            let mode = match value.text()? {
+                "keep" => FailbackMode::Keep,
+                "drain" => FailbackMode::Drain,
+                "force" => FailbackMode::Force,
+                _ => return None,
+            };
+            settings.failback = Some(mode);
+            Some(())
+        },
+    },
+    Key {
+        name: "drain-time",
+        allowed: "a time from 1s to 24h, like 5m",
+        help: "how long flows have to end where failback is drain",
+        kind: Kind::Text,
+        put: |settings, value| value.time(ms(1000), 24 * HOUR).map(|t| settings.drain_time = Some(t)),
+    },
+];
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn ms(time: u64) -> Duration {
+    Duration::from_millis(time)
+}
+
+/// The keys that stand ahead of all sections.
+pub static GLOBALS: [Key<Config>; 1] = [Key {
+    name: "all-down",
+    allowed: "keep or block",
+    help: "while no uplink leads out: keep the managers' own default routes, or let nothing out",
+    kind: Kind::Text,
+    put: |config, value| {
+        config.all_down = match value.text()? {
+            "keep" => AllDown::Keep,
+            "block" => AllDown::Block,
+            _ => return None,
+        };
+        Some(())
+    },
+}];
+
+/// The keys of `match`.
+pub static CRITERIA: [Key<Matcher>; 4] = [
+    Key {
+        name: "interface",
+        allowed: "an interface name, with * and ? for what may vary, or a list of them",
+        help: "the name of the interface",
+        kind: Kind::Texts,
+        put: |matcher, value| value.text().and_then(Pattern::new).map(|name| matcher.interface.push(name)),
+    },
+    Key {
+        name: "connection",
+        allowed: "the name or the UUID of a NetworkManager connection",
+        help: "the connection that is active on the link",
+        kind: Kind::Text,
+        put: |matcher, value| {
+            let connection = value.text().filter(|text| !text.is_empty());
+            connection.map(|text| matcher.connection = Some(text.to_owned()))
+        },
+    },
+    Key {
+        name: "type",
+        allowed: LinkType::ALLOWED,
+        help: "the type of the link",
+        kind: Kind::Text,
+        put: |matcher, value| {
+            let kind = value.text().and_then(|text| text.parse().ok());
+            kind.map(|kind| matcher.kind = Some(kind))
+        },
+    },
+    Key {
+        name: "mac",
+        allowed: "a hardware address like 02:00:5e:00:53:01",
+        help: "the hardware address of the link",
+        kind: Kind::Text,
+        put: |matcher, value| {
+            let mac = value.text().and_then(|text| text.parse().ok());
+            mac.map(|mac| matcher.mac = Some(mac))
+        },
+    },
+];

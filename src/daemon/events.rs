@@ -1,0 +1,116 @@
+//! What has become of whom, and since when: told to the journal, the bus, and whoever asks later.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::SystemTime;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tracing::{info, warn};
+
+use crate::core::layout::Slot;
+use crate::core::net::Family;
+use crate::core::plan::Plan;
+use crate::core::uplink::State;
+use crate::status::{Event, LegStatus, Status};
+
+/// How many are remembered.
+const MOST: usize = 1000;
+
+/// The recent past.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    past: VecDeque<Event>,
+    states: BTreeMap<(Slot, Family), Known>,
+}
+
+/// How a family of an uplink stands.
+#[derive(Debug, Clone)]
+struct Known {
+    name: String,
+    state: State,
+    since: String,
+}
+
+impl Events {
+    /// Takes in what a round decided; returns what has changed by it.
+    pub(super) fn follow(&mut self, plan: &Plan) -> Vec<Event> {
+        let time = stamp(SystemTime::now());
+        let mut fresh = Vec::new();
+        let mut states = BTreeMap::new();
+        for uplink in &plan.uplinks {
+            for family in Family::BOTH {
+                let leg = &uplink.legs[family];
+                let name = uplink.name.to_string();
+                let before = self.states.remove(&(uplink.slot, family));
+                let from = before.as_ref().map_or(State::Absent, |known| known.state);
+                let since = before.filter(|known| known.state == leg.state).map(|known| known.since);
+                if from != leg.state {
+                    fresh.push(event(&time, &name, family, (from, leg.state), &leg.why));
+                }
+                let since = since.unwrap_or_else(|| time.clone());
+                states.insert((uplink.slot, family), Known { name, state: leg.state, since });
+            }
+        }
+        for ((_, family), known) in std::mem::replace(&mut self.states, states) {
+            if known.state != State::Absent {
+                fresh.push(event(
+                    &time,
+                    &known.name,
+                    family,
+                    (known.state, State::Absent),
+                    "the link is gone",
+                ));
+            }
+        }
+        self.past.extend(fresh.iter().cloned());
+        self.past.drain(..self.past.len().saturating_sub(MOST));
+        fresh
+    }
+
+    /// Adds to a status since when each is as it is.
+    pub(super) fn date(&self, status: &mut Status) {
+        for uplink in &mut status.uplinks {
+            let Some(slot) = Slot::new(uplink.slot) else { continue };
+            let date = |family, leg: &mut LegStatus| {
+                leg.since = self.states.get(&(slot, family)).map(|known| known.since.clone());
+            };
+            date(Family::V4, &mut uplink.ipv4);
+            date(Family::V6, &mut uplink.ipv6);
+        }
+    }
+
+    /// All that is remembered, as a JSON array, the oldest first.
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(&self.past).unwrap_or_else(|_| "[]".to_owned())
+    }
+}
+
+impl Event {
+    /// Writes it to the log, with its parts as fields.
+    pub(super) fn log(&self) {
+        let Event { uplink, family, from, to, why, .. } = self;
+        if matches!(to.as_str(), "down" | "portal" | "degraded") {
+            warn!(uplink, family, from, to, evidence = why, "{self}");
+        } else {
+            info!(uplink, family, from, to, evidence = why, "{self}");
+        }
+    }
+}
+
+fn event(time: &str, uplink: &str, family: Family, (from, to): (State, State), why: &str) -> Event {
+    Event {
+        time: time.to_owned(),
+        uplink: uplink.to_owned(),
+        family: family.to_string(),
+        from: from.to_string(),
+        to: to.to_string(),
+        why: why.to_owned(),
+    }
+}
+
+/// RFC 3339 in UTC, to the millisecond.
+fn stamp(time: SystemTime) -> String {
+    let time = OffsetDateTime::from(time);
+    let short = time.replace_millisecond(time.millisecond()).unwrap_or(time);
+    short.format(&Rfc3339).unwrap_or_default()
+}

@@ -1,0 +1,85 @@
+//! How many packets each family has received and sent on a link.
+//!
+//! The kernel counts by link, and IPv6 besides (`/proc/net/dev`, proc_net(5); `/proc/net/dev_snmp6`,
+//! net/ipv6/proc.c): what is not IPv6 is taken for IPv4, ARP among it.
+
+use std::fs;
+use std::path::Path;
+
+use crate::core::health::Counters;
+use crate::core::net::{IfName, PerFamily};
+
+/// The counters of all links, as one look at the kernel shows them.
+#[derive(Debug, Default)]
+pub struct Links {
+    text: String,
+}
+
+impl Links {
+    /// Has a look.
+    pub fn read() -> Self {
+        Links { text: fs::read_to_string("/proc/net/dev").unwrap_or_default() }
+    }
+
+    /// The counters of one link; none where there is no such link.
+    pub fn of(&self, dev: &IfName) -> Option<PerFamily<Counters>> {
+        let all = of_link(&self.text, dev)?;
+        let file = Path::new("/proc/net/dev_snmp6").join(dev.as_str());
+        let v6 = fs::read_to_string(file).map(|text| of_ipv6(&text)).unwrap_or_default();
+        let v4 = Counters {
+            received: all.received.saturating_sub(v6.received),
+            sent: all.sent.saturating_sub(v6.sent),
+        };
+        Some(PerFamily { v4, v6 })
+    }
+}
+
+/// A line is `NAME: BYTES PACKETS …` with eight numbers for what was received, then the same for what was sent.
+fn of_link(text: &str, dev: &IfName) -> Option<Counters> {
+    let line =
+        text.lines().find_map(|line| line.trim_start().strip_prefix(dev.as_str())?.strip_prefix(':'))?;
+    let numbers: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    Some(Counters { received: *numbers.get(1)?, sent: *numbers.get(9)? })
+}
+
+/// Lines of `Ip6InReceives 42`. What was received includes multicast, which answers nobody.
+fn of_ipv6(text: &str) -> Counters {
+    let number = |name: &str| -> u64 {
+        let mut lines = text.lines().filter_map(|line| line.split_once(char::is_whitespace));
+        let found = lines.find(|(key, _)| *key == name);
+        found.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(0)
+    };
+    Counters {
+        received: number("Ip6InReceives").saturating_sub(number("Ip6InMcastPkts")),
+        sent: number("Ip6OutRequests") + number("Ip6OutForwDatagrams"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEV: &str = "\
+Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo:    1200      10    0    0    0     0          0         0     1200      10    0    0    0     0       0          0
+  eth0: 5000    40 0 0 0 0 0 0 3000 30 0 0 0 0 0 0
+eth0.7: 50 4 0 0 0 0 0 0 30 3 0 0 0 0 0 0
+";
+
+    #[test]
+    fn a_link_is_found_by_its_whole_name() {
+        let of = |name| of_link(DEV, &IfName::new(name).unwrap());
+        assert_eq!(of("eth0"), Some(Counters { received: 40, sent: 30 }));
+        assert_eq!(of("eth0.7"), Some(Counters { received: 4, sent: 3 }));
+        assert_eq!(of("eth"), None);
+        assert_eq!(of_link("eth0: 1 2 x", &IfName::new("eth0").unwrap()), None);
+    }
+
+    #[test]
+    fn multicast_is_no_answer() {
+        let text = "ifIndex \t3\nIp6InReceives \t50\nIp6OutRequests \t7\nIp6InMcastPkts \t20\nIp6OutForwDatagrams 3\n";
+        assert_eq!(of_ipv6(text), Counters { received: 30, sent: 10 });
+        assert_eq!(of_ipv6(""), Counters::default());
+    }
+}
