@@ -142,10 +142,9 @@ fn download(server: &str) -> (SocketAddr, Fate) {
     read_on(TcpStream::connect(server).unwrap())
 }
 
-/// The same with a source address.
+/// The same from an address and port of one's own.
 fn download_from(source: &str, server: &str) -> (SocketAddr, Fate) {
-    let [source, server] =
-        [format!("{source}:0"), server.to_owned()].map(|a| a.parse::<SocketAddr>().unwrap());
+    let [source, server] = [source, server].map(|a| a.parse::<SocketAddr>().unwrap());
     // std cannot bind ahead of connecting, and a runtime cannot run within another.
     let connect = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -379,7 +378,13 @@ fn flows_of_the_lan_move_or_end_at_once() {
         let goes = servers.map(|to| net.lan.run(move || download(to)));
         let own_goes = servers.map(download);
         // Of this machine as well, but by an address that is no uplink's, as programs in a container have it.
-        let inner = download_from("10.1.0.1", servers[0]);
+        let inner = download_from("10.1.0.1:0", servers[0]);
+        // Of the LAN, and done with sending.
+        let half = net.lan.run(|| {
+            let connection = TcpStream::connect("203.0.113.1:80").unwrap();
+            connection.shutdown(std::net::Shutdown::Write).unwrap();
+            read_on(connection)
+        });
         let froms =
             |flows: &[(SocketAddr, Fate)]| flows.iter().map(|f| f.0.ip().to_string()).collect::<Vec<_>>();
         assert_eq!(froms(&stays), ["198.51.100.2", "2001:db8:2::2"]);
@@ -410,7 +415,7 @@ fn flows_of_the_lan_move_or_end_at_once() {
         lead_out_by(2);
         let addresses = [ip("192.0.2.2"), ip("2001:db8:1::2")];
         let spare = ["192.0.2.0/24".parse().unwrap(), "2001:db8:1::/64".parse().unwrap()];
-        for (family, own, roused) in [(Family::V4, 1, 4), (Family::V6, 1, 1)] {
+        for (family, own, roused) in [(Family::V4, 1, 5), (Family::V6, 1, 1)] {
             let began = Instant::now();
             let released = release(family, mark(1), &addresses, &spare).await;
             println!("{family}: {released:?} after {:?}", began.elapsed());
@@ -419,6 +424,7 @@ fn flows_of_the_lan_move_or_end_at_once() {
             assert_ends(&goes[n].1, ErrorKind::ConnectionReset, began);
             assert_ends(&own_goes[n].1, ErrorKind::ConnectionAborted, began);
         }
+        assert_ends(&half.1, ErrorKind::ConnectionReset, Instant::now());
         assert_ends(&inner.1, ErrorKind::ConnectionReset, Instant::now());
         assert_eq!(visited.read(&mut seen).unwrap_err().kind(), ErrorKind::ConnectionReset);
         let ended = upload.write(b"x").and_then(|_| upload.read(&mut seen));
@@ -431,7 +437,9 @@ fn flows_of_the_lan_move_or_end_at_once() {
         let left = sh("conntrack -L -f ipv4") + &sh("conntrack -L -f ipv6");
         assert_eq!(left.matches("ESTABLISHED").count(), 3, "nothing was picked up again: {left}");
         // They begin anew, from the very port as well.
-        let again = net.lan.run(|| download("203.0.113.1:80"));
+        let port = upload.local_addr().unwrap();
+        drop(upload);
+        let again = net.lan.run(move || download_from(&port.to_string(), servers[0]));
         assert_eq!(again.0.ip(), ip("198.51.100.2"));
     });
 }
