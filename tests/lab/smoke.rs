@@ -288,9 +288,11 @@ fn inhabited(inodes: &[u64]) -> Option<PathBuf> {
 #[test]
 fn nothing_is_left_behind() {
     let lab = lab_or_skip!(Spec::router());
+    lab.isp(1).delay(Duration::from_millis(10));
     let flow = UdpFlow::start(lab.machine.netns(), &Via::any(), echo(8), Duration::from_millis(20));
     let inodes: Vec<u64> = lab.namespaces().iter().map(|ns| ns.inode()).collect();
     let (name, init) = (lab.machine.name().to_owned(), lab.machine.init());
+    assert_eq!(inodes.len(), 6, "the machine, the client, the internet, two ISPs and a wire");
     assert!(inhabited(&inodes).is_some());
     drop(flow);
     drop(lab);

@@ -35,7 +35,8 @@ fn tunnel(lab: &Lab) {
 }
 
 /// How many packets of a second's new flows to the internet the ISPs have got. Those are UDP; what else they got in that
-/// second is printed, as what is left of a TCP connection of before may go on by its source address.
+/// second is printed, as what is left of a TCP connection of before may go on by its source address. The addresses are those
+/// of flows alone: what is probed has others.
 fn leaked(lab: &Lab, ns: &Ns) -> u64 {
     for isp in lab.isps() {
         isp.ns.nft(
@@ -44,7 +45,7 @@ fn leaked(lab: &Lab, ns: &Ns) -> u64 {
                 chain c {
                     type filter hook prerouting priority -300;
                     iifname != lan return
-                    ip daddr != 203.0.113.0/24 return
+                    ip daddr != 203.0.113.0/26 return
                     udp dport 7 counter accept
                     add @others { ip saddr . ip daddr . meta l4proto . th dport }
                 }

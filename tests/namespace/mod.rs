@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod router;
+
 use std::future::Future;
 use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
@@ -34,6 +36,11 @@ pub(crate) fn run<T: Future<Output = ()>>(
     println!("SKIPPED: {name}: {reason}");
     assert!(std::env::var_os("CI").is_none(), "skipped under CI: {name}: {reason}");
 }
+
+/// What a namespace runs ahead of its links where IPv6 is routed: a router whose link-local address is still
+/// tentative finds no neighbours, for seconds.
+pub(crate) const NO_DAD: &str =
+    "sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.dad_transmits=0";
 
 /// Runs a command line of plain words in this thread's namespace; returns what it printed.
 pub(crate) fn sh(line: &str) -> String {

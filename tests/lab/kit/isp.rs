@@ -218,6 +218,12 @@ impl Isp {
         words.nth(1).and_then(|number| number.parse().ok()).expect("nft prints the counter")
     }
 
+    /// Its own, and that of its slow wire.
+    pub(super) fn namespaces(&self) -> Vec<Ns> {
+        let wire = self.state().relay.as_ref().map(|relay| relay.ns.clone());
+        [self.ns.clone()].into_iter().chain(wire).collect()
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -108,10 +108,10 @@ impl Lab {
     }
 
     /// Every namespace of the lab.
-    pub fn namespaces(&self) -> Vec<&Ns> {
-        let mut all = vec![self.machine.netns(), &self.internet.ns];
-        all.extend(self.isps.iter().map(|isp| &isp.ns));
-        all.extend(self.client.iter().map(|client| &client.ns));
+    pub fn namespaces(&self) -> Vec<Ns> {
+        let mut all = vec![self.machine.netns().clone(), self.internet.ns.clone()];
+        all.extend(self.isps.iter().flat_map(Isp::namespaces));
+        all.extend(self.client.iter().map(|client| client.ns.clone()));
         all
     }
 

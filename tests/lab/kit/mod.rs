@@ -21,6 +21,8 @@
 //!                          └─────────┘
 //! ```
 //!
+//! [`fault`] has the ways in which ISPs fail; [`traffic`], [`fresh`] and [`steady`] what watches how that is felt.
+//!
 //! Everything lives in namespaces that end with the [`Lab`] value, also when the test panics or is killed. Nothing touches the
 //! network of the host. What goes wrong inside the lab itself panics with a message that says what was tried.
 //!

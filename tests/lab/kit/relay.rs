@@ -20,16 +20,16 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::ns::Ns;
+use super::socket::BURST;
 
 /// Where the VXLAN devices of each ISP listen.
 const NEAR: u16 = 47001;
 const FAR: u16 = 47002;
-/// What the sockets hold while the threads do not get to run: 2000 full packets a second for some seconds.
-const BUFFER: usize = 16 << 20;
-
 /// The slow wire of one ISP. It stays in until the lab ends; without a delay it is only a little slower than a real one.
 #[derive(Debug)]
 pub(super) struct Relay {
+    /// Where its threads live.
+    pub(super) ns: Ns,
     lanes: [Arc<Lane>; 2],
     threads: Vec<JoinHandle<()>>,
 }
@@ -52,18 +52,10 @@ impl Relay {
     /// Cut the wire of ISP `number` in the internet's namespace and put the relay in.
     #[track_caller]
     pub(super) fn insert(internet: &Ns, number: u8) -> Relay {
-        let wire = Ns::new(&format!("wire {number}"));
-        let [inside, outside] = [1, 2].map(|host| Ipv4Addr::new(169, 254, number, host));
-        // What wraps a frame makes it longer than 1500.
-        internet.ip(&format!(
-            "link add wire{number} mtu 2000 type veth peer name wire mtu 2000 netns {}\n\
-             addr add {inside}/24 dev wire{number}\n\
-             link set wire{number} up\n",
-            wire.path()
-        ));
-        wire.ip(&format!("addr add {outside}/24 dev wire\nlink set wire up\n"));
+        let ns = Ns::new(&format!("wire {number}"));
+        let [inside, outside] = connect(internet, &ns, number);
         let sockets = [("near", NEAR), ("far", FAR)].map(|(name, port)| {
-            let socket = wire.run(|| socket(outside)).expect("a port is free, and root may have a buffer");
+            let socket = ns.run(|| socket(outside)).expect("a port is free, and root may have a buffer");
             let ours = socket.local_addr().expect("it is bound");
             vxlan(internet, number, &format!("{name}{number}"), port, ours);
             socket
@@ -73,8 +65,8 @@ impl Relay {
         for ((lane, from), port) in lanes.iter().zip(sockets).zip([FAR, NEAR]) {
             let to = from.try_clone().expect("a descriptor is left");
             let (reading, writing) = (Arc::clone(lane), Arc::clone(lane));
-            threads.push(wire.thread(move || reading.read(&from)));
-            threads.push(wire.thread(move || writing.write(&to, (inside, port).into())));
+            threads.push(ns.thread(move || reading.read(&from)));
+            threads.push(ns.thread(move || writing.write(&to, (inside, port).into())));
         }
         internet.ip(&format!(
             "link add slow{number} type bridge forward_delay 0 mcast_snooping 0\n\
@@ -83,7 +75,7 @@ impl Relay {
              link set far{number} master core\n\
              link set isp{number} master slow{number}\n"
         ));
-        Relay { lanes, threads }
+        Relay { ns, lanes, threads }
     }
 
     /// How long each frame takes in each direction from now on, those under way included.
@@ -95,10 +87,25 @@ impl Relay {
     }
 }
 
+/// Connect the two namespaces; their addresses.
+#[track_caller]
+fn connect(internet: &Ns, ns: &Ns, number: u8) -> [Ipv4Addr; 2] {
+    let [inside, outside] = [1, 2].map(|host| Ipv4Addr::new(169, 254, number, host));
+    // What wraps a frame makes it longer than 1500.
+    internet.ip(&format!(
+        "link add wire{number} mtu 2000 type veth peer name wire mtu 2000 netns {}\n\
+         addr add {inside}/24 dev wire{number}\n\
+         link set wire{number} up\n",
+        ns.path()
+    ));
+    ns.ip(&format!("addr add {outside}/24 dev wire\nlink set wire up\n"));
+    [inside, outside]
+}
+
 /// What takes the frames of one end.
 fn socket(address: Ipv4Addr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind((address, 0))?;
-    setsockopt(&socket, sockopt::RcvBufForce, &BUFFER)?;
+    setsockopt(&socket, sockopt::RcvBufForce, &BURST)?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     Ok(socket)
 }

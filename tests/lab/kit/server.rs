@@ -15,6 +15,7 @@ use nix::sys::socket::{
 };
 
 use super::ns::Ns;
+use super::socket::BURST;
 use super::{dns, http};
 
 /// What a server does with a connection.
@@ -181,6 +182,7 @@ fn serve(mut stream: TcpStream, peer: SocketAddr, service: Service) -> io::Resul
 fn udp(port: u16) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))?;
     setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+    setsockopt(&socket, sockopt::RcvBufForce, &BURST)?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     Ok(socket)
 }

@@ -10,6 +10,10 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
+/// What sockets hold that must not lose what comes at once, when a delay ends for instance: the usual 200 kB are some 150
+/// small packets.
+pub(super) const BURST: usize = 16 << 20;
+
 /// What a client's socket is bound to; nothing by default.
 #[derive(Debug, Clone, Default)]
 pub struct Via {

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use super::ns::Ns;
 use super::report::{Packet, Shares, UdpReport};
-use super::socket::Via;
+use super::socket::{BURST, Via};
 
 /// How long a connection attempt, and an answer to a single question, may take.
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -97,7 +99,10 @@ impl UdpFlow {
     pub fn start(ns: &Ns, via: &Via, dest: SocketAddr, interval: Duration) -> UdpFlow {
         let via = via.clone();
         UdpFlow(Running::start(ns, move |stop| {
-            let socket = via.udp(dest);
+            let socket = via.udp(dest).and_then(|socket| {
+                setsockopt(&socket, sockopt::RcvBufForce, &BURST)?;
+                Ok(socket)
+            });
             let mut log = Log::new();
             while !stop.load(Ordering::Relaxed) {
                 let (number, at) = (log.packets.len(), log.start.elapsed());
