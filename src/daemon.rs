@@ -206,6 +206,8 @@ impl Daemon {
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut alive = notify::watchdog();
         let mut due = Instant::now();
+        // A verdict has changed, and the round that acts on it is due.
+        let mut judged = false;
         // Ready is who can be asked and has heard everybody: what is started after us finds the routing in place.
         let (mut offered, mut ready) = (false, false);
         info!("uplinkd {} starts", env!("CARGO_PKG_VERSION"));
@@ -221,14 +223,20 @@ impl Daemon {
                     notify::ready();
                     due = Instant::now();
                 }
-                () = tokio::time::sleep_until(due.into()) => due = self.round().await,
+                () = tokio::time::sleep_until(due.into()) => {
+                    due = self.round().await;
+                    judged = false;
+                }
                 _ = alive.tick() => notify::alive(),
                 Some(nudge) = self.nudges.recv() => {
                     debug!("nudge: {nudge:?}");
                     while self.nudges.try_recv().is_ok() {}
                     due = due.min(self.pace.soonest(Instant::now()));
                 }
-                () = self.probing.changed() => due = due.min(self.pace.soonest(Instant::now())),
+                () = self.probing.changed(), if !judged => {
+                    judged = true;
+                    due = due.min(self.pace.soonest(Instant::now()));
+                }
                 // Ends with an error when the task has, and then nothing more is to be waited for.
                 _ = &mut self.offered, if !offered => offered = true,
                 // Last, so that nobody who asks without end keeps us from what matters.
