@@ -6,6 +6,7 @@
 
 mod events;
 mod message;
+pub mod neighbour;
 mod view;
 
 use std::io;
