@@ -20,6 +20,7 @@
 //! | [`sources`] | what the network managers know, over D-Bus |
 //! | [`kernel`] | rtnetlink, nftables, conntrack, sysctls: reads what is, applies what was decided |
 //! | [`world`] | both of them as two verbs: observe it all, apply changes |
+//! | [`probes`] | questions to the internet, each through one uplink; and who answered |
 //! | [`daemon`] | the loop: when to look, how often, whom to answer |
 //! | [`state`] | the daemon's few files: slots, table names, the lock |
 //! | [`service`], [`status`] | the D-Bus interface and the one document that it shows |

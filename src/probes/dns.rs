@@ -5,11 +5,14 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
+use nix::sys::socket::{MsgFlags, recv};
 use socket2::{Protocol, Type};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
@@ -71,9 +74,12 @@ pub(super) async fn query(
 }
 
 async fn answer(socket: &UdpSocket, question: &Message, meter: &Meter) -> io::Result<Message> {
+    // An error alone, as that nobody listens there, does not make a socket readable for tokio.
+    let (interest, fd) = (Interest::READABLE | Interest::ERROR, socket.as_raw_fd());
     let mut datagram = [0; LONGEST];
     loop {
-        let length = socket.recv(&mut datagram).await?;
+        let length =
+            socket.async_io(interest, || Ok(recv(fd, &mut datagram, MsgFlags::MSG_DONTWAIT)?)).await?;
         meter.received(UDP_HEADER + length);
         match Message::from_vec(&datagram[..length]) {
             Ok(answer) if answers(&answer, question) => return Ok(answer),

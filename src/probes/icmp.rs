@@ -60,13 +60,10 @@ pub(super) async fn ask(ip: IpAddr, way: &Way, meter: &Meter) -> Result<Duration
 async fn wait(socket: &UdpSocket, family: Family, request: &Packet) -> io::Result<Result<(), &'static str>> {
     let interest = Interest::READABLE | Interest::ERROR;
     loop {
-        socket.ready(interest).await?;
-        match socket.try_io(interest, || look(socket, family, request)) {
-            Ok(Seen::Answer) => return Ok(Ok(())),
-            Ok(Seen::Unreachable(why)) => return Ok(Err(why)),
-            Ok(Seen::Other) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        match socket.async_io(interest, || look(socket, family, request)).await? {
+            Seen::Answer => return Ok(Ok(())),
+            Seen::Unreachable(why) => return Ok(Err(why)),
+            Seen::Other => {}
         }
     }
 }
