@@ -24,6 +24,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use self::meter::Meter;
+pub use crate::core::health::Outcome;
 use crate::core::net::{Family, IfIndex, IfName, Mark, UplinkName};
 use crate::core::probe::{Kind, Probe, harmless};
 
@@ -44,18 +45,6 @@ pub struct Way {
     pub gateway: Option<IpAddr>,
     /// The resolvers that the uplink's network announced, of both families.
     pub resolvers: Vec<IpAddr>,
-}
-
-/// What came back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The answer that was asked for. The round-trip time; of a page, that of the connection to its server; of a
-    /// program, the time that it took.
-    Answered(Duration),
-    /// Somebody else answered: a redirect, a foreign status, body or certificate. With a short, harmless text why.
-    Portal(String),
-    /// No answer, or none that can be used. With a short, harmless text why.
-    Failed(String),
 }
 
 /// What came back, and what asking cost.

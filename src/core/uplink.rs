@@ -105,9 +105,10 @@ impl Leg {
         }
     }
 
-    /// Whether packets get through, or at least to whoever asks for a sign-in.
+    /// Whether packets get through, or at least to whoever asks for a sign-in; or nothing else is known yet.
     pub fn reachable(&self) -> bool {
-        self.preference().is_some() || matches!(self.state, State::Portal | State::Drained)
+        let unproven = self.link && self.state == State::Configuring;
+        unproven || self.preference().is_some() || matches!(self.state, State::Portal | State::Drained)
     }
 
     /// The source address to use: the first one whose prefix holds the gateway, else the first.

@@ -151,7 +151,9 @@ fn settled(lab: &Lab, wanted: &str, of: impl Fn(&str) -> String) {
 #[ignore = "runs LAB_SCRIPT, for a look by hand"]
 fn script() {
     let lab = lab_or_skip!(installed(Spec::router()));
-    if std::env::var_os("LAB_NOW").is_none() { lab.machine.wait_active(2); }
+    if std::env::var_os("LAB_NOW").is_none() {
+        lab.machine.wait_active(2);
+    }
     let script = std::env::var("LAB_SCRIPT").unwrap_or_else(|_| "uplinkctl".to_owned());
     let output = lab.machine.cmd(&["sh", "-c", &script]);
     println!("{}\n{}", output.stdout, output.stderr);
