@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Config};
@@ -70,6 +71,9 @@ pub enum Error {
     /// `--once` could not bring the kernel to what it should be.
     #[error("{}", .0.join("\n"))]
     Unfinished(Vec<String>),
+    /// The task that listens to the kernel has failed.
+    #[error("the kernel can be heard no longer")]
+    Deaf,
     /// Lacking CAP_NET_ADMIN.
     #[error("not permitted: uplinkd needs the capability CAP_NET_ADMIN (run it as a service, or as root)")]
     NotPermitted,
@@ -93,7 +97,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let bus = Bus::start(nudger.clone());
     let (tell_offered, offered) = oneshot::channel();
     tokio::spawn(watch::serve(bus.watch(), orders, tell_offered));
-    let gateways = watch::kernel(nudger)?;
+    let (gateways, listener) = watch::kernel(nudger)?;
     let mut daemon = Daemon {
         rounds: Rounds::new(&options.dirs, config, gateways)?,
         probing: Probing::new(state::load_manual(&options.dirs)),
@@ -101,6 +105,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         options,
         bus,
         nudges,
+        listener,
         commands,
         pace: Pace::default(),
         resting: false,
@@ -183,6 +188,8 @@ struct Daemon {
     events: Events,
     bus: Bus,
     nudges: mpsc::Receiver<crate::sources::Nudge>,
+    /// Ends when the kernel can be heard no longer.
+    listener: JoinHandle<rtnl::Error>,
     commands: mpsc::Receiver<Command>,
     pace: Pace,
     /// Flushed: nothing is managed until a reload.
@@ -228,6 +235,8 @@ impl Daemon {
                     judged = false;
                 }
                 _ = alive.tick() => notify::alive(),
+                // systemd starts us anew, with sockets that work.
+                lost = &mut self.listener => return Err(lost.map_or(Error::Deaf, Error::Kernel)),
                 Some(nudge) = self.nudges.recv() => {
                     debug!("nudge: {nudge:?}");
                     while self.nudges.try_recv().is_ok() {}

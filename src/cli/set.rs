@@ -17,6 +17,9 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
     let uplink = client.uplink(name).await?;
     let place = match &uplink.profile {
         Some(profile) => {
+            if assignments.iter().any(Assignment::runs_programs) {
+                return Err(Failure::with(exit::USAGE, config::NO_PROGRAMS));
+            }
             let pairs: Vec<_> = assignments
                 .iter()
                 .map(|a| (a.key().to_owned(), a.value().map(ToString::to_string)))

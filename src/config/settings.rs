@@ -10,7 +10,7 @@ use super::keys::{Key, Refusal, Value};
 use super::table::SETTINGS;
 use crate::core::health::Limit;
 use crate::core::net::{Tier, UplinkName, Weight};
-use crate::core::probe::Probe;
+use crate::core::probe::{Kind, Probe};
 
 /// What one place says of an uplink; by default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,12 +69,14 @@ impl Settings {
 
     /// Reads the same keys where they are kept as plain text, such as a NetworkManager profile's user data.
     ///
-    /// What is wrong is left out and told; the rest counts. An empty value says nothing.
+    /// What is wrong is left out and told; the rest counts. An empty value says nothing. Programs are not run for a
+    /// profile: users may write their own ones, and the daemon has privileges.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> (Settings, Vec<String>) {
         let mut settings = Settings::default();
         let mut problems = Vec::new();
         for (key, value) in pairs {
             match Assignment::new(key, value) {
+                Ok(assignment) if assignment.runs_programs() => problems.push(NO_PROGRAMS.to_owned()),
                 Ok(assignment) => assignment.apply(&mut settings),
                 Err(refusal) => problems.push(refusal.to_string()),
             }
@@ -89,6 +91,9 @@ fn overlaid(mut limits: Vec<Limit>, later: Limit) -> Vec<Limit> {
     limits.push(later);
     limits
 }
+
+/// Why a profile cannot have a program run.
+pub const NO_PROGRAMS: &str = "probes: command: is allowed in the files under /etc/uplinkd only";
 
 /// A well-formed `KEY=VALUE`; without a value it takes back what was said.
 #[derive(Debug, Clone)]
@@ -106,6 +111,13 @@ impl Assignment {
             text => Some(key.put_text(&mut Settings::default(), text)?),
         };
         Ok(Assignment { key, value })
+    }
+
+    /// Whether it has the daemon run a program, which only the administrator's files may.
+    pub fn runs_programs(&self) -> bool {
+        let mut settings = Settings::default();
+        self.apply(&mut settings);
+        settings.probes.iter().flatten().any(|probe| probe.kind() == Kind::Command)
     }
 
     /// The name of the key.
@@ -189,6 +201,22 @@ mod tests {
                 "match: no such key here; allowed: name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time",
             ]
         );
+    }
+
+    #[test]
+    fn a_profile_runs_no_programs() {
+        let (settings, problems) =
+            Settings::from_pairs([("probes", "icmp:192.0.2.1; command:/tmp/x"), ("weight", "2")]);
+        assert_eq!((settings.probes, settings.weight), (None, Weight::new(2)));
+        assert_eq!(problems, [NO_PROGRAMS]);
+    }
+
+    #[test]
+    fn probes_are_a_list_with_semicolons_and_not_too_many() {
+        let read = |text: &str| Assignment::new("probes", text).map(|_| ());
+        assert!(read("icmp:192.0.2.1; dns:192.0.2.2").is_ok());
+        assert!(read("none").is_ok());
+        assert!(read(&["icmp:192.0.2.1"; 17].join(";")).is_err());
     }
 
     #[test]

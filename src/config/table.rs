@@ -52,7 +52,7 @@ pub static SETTINGS: [Key<Settings>; 18] = [
     },
     Key {
         name: "probes",
-        allowed: "none, or a list of icmp:HOST, tcp:HOST:PORT, dns:SERVER[/NAME], http://… or https://… with \
+        allowed: "none, or at most 16 of icmp:HOST, tcp:HOST:PORT, dns:SERVER[/NAME], http://… or https://… with \
                   status=NUMBER and body=TEXT, arp, command:/PATH; outside of TOML with ; between them",
         help: "whom to ask whether it leads out; a list of well-known servers unless told otherwise",
         kind: Kind::Texts,
@@ -60,8 +60,9 @@ pub static SETTINGS: [Key<Settings>; 18] = [
             let text = value.text()?;
             let texts = text.split(';').map(str::trim).filter(|text| *text != "none");
             let probes = texts.map(|text| text.parse().ok()).collect::<Option<Vec<_>>>()?;
-            settings.probes.get_or_insert_default().extend(probes);
-            Some(())
+            let all = settings.probes.get_or_insert_default();
+            all.extend(probes);
+            (all.len() <= MOST_PROBES).then_some(())
         },
     },
     Key {
@@ -158,6 +159,9 @@ pub static SETTINGS: [Key<Settings>; 18] = [
         put: |settings, value| value.time(ms(1000), 24 * HOUR).map(|t| settings.drain_time = Some(t)),
     },
 ];
+
+/// More would only cost.
+const MOST_PROBES: usize = 16;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -1,6 +1,7 @@
 //! The tasks beside the loop: they listen, and say nothing but "look again".
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::round::Gateways;
@@ -11,17 +12,19 @@ use crate::sources::Nudge;
 use crate::sources::bus::BusState;
 use crate::world::chain;
 
-/// Starts to listen to the kernel.
-pub(super) fn kernel(nudges: mpsc::Sender<Nudge>) -> Result<Gateways, rtnl::Error> {
+/// Starts to listen to the kernel. The task ends when the kernel can be heard no longer, and tells why.
+pub(super) fn kernel(
+    nudges: mpsc::Sender<Nudge>,
+) -> Result<(Gateways, JoinHandle<rtnl::Error>), rtnl::Error> {
     let gateways = Gateways::default();
     let mut events = Events::open()?;
     let (routing, watched) = (nudges.clone(), gateways.clone());
-    tokio::spawn(async move {
+    let listener = tokio::spawn(async move {
         loop {
             match events.next(&watched).await {
                 // A full channel holds a nudge already.
                 Ok(reason) => drop(routing.try_send(Nudge::Kernel(reason))),
-                Err(error) => return warn!("rtnetlink: {}; only the slow resync is left", chain(&error)),
+                Err(error) => return error,
             }
         }
     });
@@ -29,7 +32,7 @@ pub(super) fn kernel(nudges: mpsc::Sender<Nudge>) -> Result<Gateways, rtnl::Erro
         Ok(watch) => drop(tokio::spawn(nftables(watch, nudges))),
         Err(error) => warn!("nftables: {}; its changes are noticed by the slow resync only", chain(&error)),
     }
-    Ok(gateways)
+    Ok((gateways, listener))
 }
 
 async fn nftables(mut watch: nfnl::Watch, nudges: mpsc::Sender<Nudge>) {

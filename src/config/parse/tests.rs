@@ -130,7 +130,8 @@ fn wrong_health_is_told() {
     let told = setting("probes = [\"icmp:1.1.1.1\", \"udp:1.1.1.1:7\"]");
     assert_eq!(told.len(), 1);
     assert!(
-        told[0].starts_with("3:27: probes: \"udp:1.1.1.1:7\" is not allowed; none, or a list of icmp:HOST"),
+        told[0]
+            .starts_with("3:27: probes: \"udp:1.1.1.1:7\" is not allowed; none, or at most 16 of icmp:HOST"),
         "{told:?}"
     );
 }
