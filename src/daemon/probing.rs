@@ -50,18 +50,21 @@ impl Probing {
 
     /// What a plan should go by.
     pub(super) fn health(&mut self) -> Health {
-        self.told = self.now(Instant::now());
-        self.told.clone()
-    }
-
-    fn now(&self, now: Instant) -> Health {
         let opinions = self.watched.iter().map(|(key, watched)| (*key, watched.monitor.opinion().clone()));
-        Health {
+        self.told = Health {
             probing: true,
             opinions: opinions.collect(),
             manual: self.manual.clone(),
-            leaving: self.leaving.due(now),
-        }
+            leaving: self.leaving.due(Instant::now()),
+        };
+        self.told.clone()
+    }
+
+    /// Whether a plan would come out otherwise than the last one.
+    fn has_news(&self) -> bool {
+        let now = self.watched.iter().map(|(key, watched)| (*key, watched.monitor.opinion().standing));
+        let told = self.told.opinions.iter().map(|(key, opinion)| (*key, opinion.standing));
+        !now.eq(told) || self.leaving.due(Instant::now()) != self.told.leaving
     }
 
     /// Takes in what was decided by hand; returns all such decisions.
@@ -120,8 +123,7 @@ impl Probing {
                 () = sleep_until(due) => {}
             }
             self.tick();
-            let health = self.now(Instant::now());
-            if differ(&health, &self.told) {
+            if self.has_news() {
                 return;
             }
         }
@@ -196,14 +198,6 @@ async fn sleep_until(due: Option<Instant>) {
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// Whether a plan would come out otherwise.
-fn differ(one: &Health, other: &Health) -> bool {
-    let standings = |health: &Health| -> Vec<(Key, Standing)> {
-        health.opinions.iter().map(|(key, opinion)| (*key, opinion.standing)).collect()
-    };
-    one.leaving != other.leaving || standings(one) != standings(other)
 }
 
 /// How an uplink is taken that is seen for the first time.

@@ -372,6 +372,13 @@ fn a_metered_link_is_left_in_peace_until_it_is_needed() {
     net.traffic = (50, 50);
     net.run(Duration::from_secs(5)).cut();
     assert!(net.until(Standing::Down, Duration::from_secs(3)) < 900 * MS);
+    // Once back it is left in peace again.
+    net.traffic = (0, 0);
+    net.mend();
+    net.until(Standing::Up, Duration::from_secs(120));
+    net.sent.clear();
+    net.run(Duration::from_secs(600));
+    assert!(net.sent.len() < 20, "{} probes in ten minutes", net.sent.len());
 }
 
 #[test]

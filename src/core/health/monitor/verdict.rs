@@ -40,7 +40,7 @@ impl Monitor {
                 self.good = self.good.saturating_add(1);
                 self.phase = Phase::Rest(now + self.limits.interval);
                 if self.good >= self.limits.up_after {
-                    self.rise(now, format!("{} good rounds in a row", self.good));
+                    self.rise(now, format!("{} good rounds in a row", self.limits.up_after));
                 }
             }
             Standing::Unproven => {
@@ -56,6 +56,7 @@ impl Monitor {
     pub(super) fn rise(&mut self, now: Instant, why: String) {
         // What was lost while it was down says nothing of how it is now.
         self.window.clear();
+        self.good = 0;
         if self.opinion.standing == Standing::Down {
             self.portal.look_at(now);
         }
@@ -65,7 +66,6 @@ impl Monitor {
         }
         let failures = self.damping.standing(now);
         self.stand(Standing::Held, now, format!("{why}, after {failures} failures"));
-        self.good = 0;
         self.opinion.held_until = Some(now + hold);
     }
 
