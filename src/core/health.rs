@@ -117,8 +117,8 @@ pub struct Subject {
     pub checks: Vec<Probe>,
     /// The limits.
     pub limits: Thresholds,
-    /// Every byte costs money.
-    pub metered: bool,
+    /// It is asked rarely while it carries nothing: every byte costs money, or there is no other to go to.
+    pub sparse: bool,
 }
 
 #[cfg(test)]

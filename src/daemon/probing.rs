@@ -85,14 +85,15 @@ impl Probing {
         for uplink in &plan.uplinks {
             for family in Family::BOTH.into_iter().filter(|&family| uplink.legs[family].configured()) {
                 present.insert((uplink.slot, family));
-                self.follow_leg(uplink, family, stands, now);
+                let subject = subject(uplink, &uplink.legs[family], family, plan.slots.multihomed());
+                self.follow_leg(uplink, family, &subject, stands, now);
             }
         }
         self.watched.retain(|key, _| present.contains(key));
         self.leaving.follow(plan, now);
     }
 
-    fn follow_leg(&mut self, uplink: &Uplink, family: Family, stands: bool, now: Instant) {
+    fn follow_leg(&mut self, uplink: &Uplink, family: Family, subject: &Subject, stands: bool, now: Instant) {
         let leg = &uplink.legs[family];
         let way = way(uplink, leg, family);
         let begin = || Watched { monitor: Monitor::new(found(leg.state), now), way: way.clone() };
@@ -106,7 +107,7 @@ impl Probing {
             }
         }
         *known = way;
-        monitor.configure(&subject(uplink, leg, family), now);
+        monitor.configure(subject, now);
         monitor.hear(leg.connectivity, now);
         // What stood once goes on while a later round fails at something else.
         if !leg.link || stands {
@@ -221,7 +222,7 @@ fn way(uplink: &Uplink, leg: &Leg, family: Family) -> Way {
 }
 
 /// Whom to ask, and by what to judge.
-fn subject(uplink: &Uplink, leg: &Leg, family: Family) -> Subject {
+fn subject(uplink: &Uplink, leg: &Leg, family: Family, multihomed: bool) -> Subject {
     let connected: Vec<_> = leg.connected.iter().map(|(net, _)| *net).collect();
     let (targets, checks) = match &uplink.probes {
         None => (defaults(family, &leg.resolvers, &connected), portal_checks().to_vec()),
@@ -232,5 +233,5 @@ fn subject(uplink: &Uplink, leg: &Leg, family: Family) -> Subject {
             (targets, pages)
         }
     };
-    Subject { targets, checks, limits: uplink.limits, metered: uplink.metered }
+    Subject { targets, checks, limits: uplink.limits, sparse: uplink.metered || !multihomed }
 }

@@ -40,7 +40,7 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Monitor {
     limits: Thresholds,
-    metered: bool,
+    sparse: bool,
     targets: Targets,
     portal: Portal,
     opinion: Opinion,
@@ -98,7 +98,7 @@ impl Monitor {
     pub fn new(standing: Standing, now: Instant) -> Self {
         Monitor {
             limits: Thresholds::DEFAULT,
-            metered: false,
+            sparse: false,
             targets: Targets::default(),
             portal: Portal::default(),
             opinion: Opinion::new(standing, now, "as it was found".to_owned()),
@@ -125,7 +125,7 @@ impl Monitor {
             self.phase = Phase::Rest(now);
         }
         self.portal.configure(&subject.checks);
-        (self.limits, self.metered) = (subject.limits, subject.metered);
+        (self.limits, self.sparse) = (subject.limits, subject.sparse);
         if self.targets.is_empty() {
             self.stand(Standing::Up, now, "it is not probed".to_owned());
         }
@@ -224,7 +224,7 @@ impl Monitor {
         self.bytes += u64::from(cost.bytes);
         let answered = matches!(outcome, Outcome::Answered(_));
         self.traffic.own(cost.packets.saturating_sub(1), if answered { cost.packets } else { 0 });
-        match self.portal.land(id, outcome, self.metered, now) {
+        match self.portal.land(id, outcome, self.sparse, now) {
             Landed::Foreign => {}
             Landed::Wait => return,
             Landed::Seen(sight) => return self.see(sight, now),

@@ -10,8 +10,8 @@ use crate::core::probe::Probe;
 const PATIENCE: Duration = Duration::from_millis(700);
 /// Until the next look, after none was seen.
 const OPEN: Duration = Duration::from_secs(300);
-/// The same where traffic costs money.
-const OPEN_METERED: Duration = Duration::from_secs(3600);
+/// The same where it is asked rarely.
+const OPEN_SPARSE: Duration = Duration::from_secs(3600);
 /// After one was seen: somebody is signing in.
 const SHUT: Duration = Duration::from_secs(5);
 /// After nothing could be seen.
@@ -93,7 +93,7 @@ impl Portal {
 
     /// Takes in an answer. One website that is right will do; a wrong one counts when no other is right, because
     /// websites change.
-    pub(super) fn land(&mut self, id: u64, outcome: &Outcome, metered: bool, now: Instant) -> Landed {
+    pub(super) fn land(&mut self, id: u64, outcome: &Outcome, sparse: bool, now: Instant) -> Landed {
         let Some((_, said)) = self.flying.iter_mut().find(|(known, _)| *known == id) else {
             return Landed::Foreign;
         };
@@ -109,7 +109,7 @@ impl Portal {
         let told =
             (self.hint == Some(Connectivity::Portal)).then(|| "NetworkManager saw a portal".to_owned());
         let (sight, next) = match wrong.or(told) {
-            _ if right => (Sight::Open, if metered { OPEN_METERED } else { OPEN }),
+            _ if right => (Sight::Open, if sparse { OPEN_SPARSE } else { OPEN }),
             Some(why) => (Sight::Portal(why), SHUT),
             None => (Sight::Nothing, BLIND),
         };

@@ -57,7 +57,7 @@ impl Net {
             targets: self.targets.iter().map(|(probe, _)| probe.clone()).collect(),
             checks: vec![probe("http://check.example/ status=204")],
             limits: Thresholds::DEFAULT,
-            metered: false,
+            sparse: false,
         };
         change(&mut subject);
         self.monitor.configure(&subject, self.now);
@@ -363,7 +363,7 @@ fn sleep_and_stops_condemn_nobody() {
 #[test]
 fn a_metered_link_is_left_in_peace_until_it_is_needed() {
     let mut net = Net::usual();
-    net.configure(|subject| subject.metered = true);
+    net.configure(|subject| subject.sparse = true);
     net.run(Duration::from_secs(10));
     let (before, bytes) = (net.sent.len(), net.monitor.report(net.now).bytes);
     net.run(Duration::from_secs(3600));

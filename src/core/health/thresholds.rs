@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Thresholds {
     /// How often an uplink is asked.
     pub interval: Duration,
-    /// How often a metered one is asked while it carries nothing.
+    /// How often one is asked that is metered, or the only one, while it carries nothing.
     pub idle_interval: Duration,
     /// The longest time that an answer is waited for before it counts as missing; a link that usually answers
     /// sooner is waited for less.

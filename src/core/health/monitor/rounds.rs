@@ -110,7 +110,7 @@ impl Monitor {
     /// The time between rounds.
     pub(super) fn rest(&self, now: Instant) -> Duration {
         match self.opinion.standing {
-            _ if !self.metered || self.traffic.is_busy(now) || self.good > 0 => self.limits.interval,
+            _ if !self.sparse || self.traffic.is_busy(now) || self.good > 0 => self.limits.interval,
             // What is down is asked more often than what stands by, or nobody would know when it is back.
             Standing::Down => self.limits.idle_interval / 6,
             _ => self.limits.idle_interval,
