@@ -6,23 +6,29 @@
 //!  NetworkManager ─┐
 //!  rtnetlink ──────┤ nudge         Observed        Desired         [Change]
 //!  nftables ───────┼──────▶ observe ──────▶ plan ─────────▶ diff ─────────▶ apply ─▶ Report
-//!  dispatcher.d ───┤                          ▲               ▲
-//!  the clock ──────┘          Config, slots ──┘               └── what is ours in the kernel
+//!  dispatcher.d ───┤                        ▲  ▲              ▲               │
+//!  the clock ──────┘          Config, slots ┘  │              │               ▼
+//!                                              │              └── what is ours in the kernel
+//!  probes, counters, ─────▶ health ────────────┘
+//!  a manager's own check            verdicts
 //! ```
 //!
 //! Whatever happens is only an occasion to look again. A round takes one snapshot of everything, decides what should
-//! be, compares that with what is, and carries out the difference; then it waits for the next occasion.
+//! be, compares that with what is, and carries out the difference; then it waits for the next occasion. One of these is
+//! that a verdict on an uplink's health has changed.
 //!
 //! | module | what it is for |
 //! |---|---|
 //! | [`core`] | pure decisions: what is an uplink, what should be in the kernel, which changes lead there |
+//! | [`core::health`] | pure as well: from answers, counters and the time to a verdict for each family of an uplink |
+//! | [`core::probe`] | what can be asked, how it is written, and who is asked by default |
 //! | [`config`] | the administrator's settings: how they are written, which link they speak of, what counts |
 //! | [`sources`] | what the network managers know, over D-Bus |
-//! | [`kernel`] | rtnetlink, nftables, conntrack, sysctls: reads what is, applies what was decided |
+//! | [`kernel`] | rtnetlink, nftables, conntrack, sockets, sysctls: reads what is, applies what was decided |
 //! | [`world`] | both of them as two verbs: observe it all, apply changes |
 //! | [`probes`] | questions to the internet, each through one uplink; and who answered |
-//! | [`daemon`] | the loop: when to look, how often, whom to answer |
-//! | [`state`] | the daemon's few files: slots, table names, the lock |
+//! | [`daemon`] | the loop: when to look, how often, whom to ask and to answer |
+//! | [`state`] | the daemon's few files: slots, decisions by hand, table names, the lock |
 //! | [`service`], [`status`] | the D-Bus interface and the one document that it shows |
 //! | [`cli`] | `uplinkctl`, a file for each subcommand |
 //! | [`log`], [`notify`], [`exit`] | the journal, systemd, exit codes |
@@ -41,6 +47,33 @@
 //! device is deleted, the whole multipath route that had a leg on it goes as silently; a socket that overruns has lost
 //! events; a manager that restarts sends none. So an event only says "look", a lost one costs time and not
 //! correctness, and a slow resync finds what nobody told.
+//!
+//! # Health
+//!
+//! A carrier tells little: most outages lie behind the modem. So each family of each uplink is asked about, by a
+//! [`Monitor`](core::health::Monitor) that is a pure machine: answers, counters and the time go in; a verdict, what to
+//! ask next and when to wake it come out. It knows no clock and no socket, so that its tests play an hour in a moment.
+//! `daemon::probing` keeps one for each, and [`probes`] sends what it asks for.
+//!
+//! A light round asks one target, by turns. An answer that is missing condemns nobody, as one operator may have an
+//! outage and one packet may be lost: it calls for a burst, every target at once and several times. Only a burst
+//! condemns. To come back takes more than to go, and who fails again and again is held back, each time for longer.
+//!
+//! Counters see what probes cannot: that packets go out and nothing comes back, as soon as it happens. But they
+//! cannot tell an answer from a stranger's packet, and some traffic is one-way. So they never decide. Silence only calls
+//! for a burst now instead of with the next round, and answers only put its verdict off, for a while.
+//!
+//! A verdict changes the plan and nothing else. What is down loses, in the order below, its leg of the balanced default
+//! and the rules for its addresses; its own table and its rules by mark and device stay, as probes need them to see it
+//! come back. When the new way stands, and only where there is one, what runs over the old is let go: first the sockets
+//! of this machine, which could send and so make conntrack entries anew; then forwarded connections, which are named to
+//! our nftables table while they still have entries, lose these, and are roused, so that their next packet gets a reset
+//! ([`kernel::flows`]). That this was done is the one thing that is remembered and not read back: nothing in the kernel
+//! tells it.
+//!
+//! A daemon that was started anew knows no verdicts. It takes them from the kernel: an uplink whose address rules or leg
+//! of the balanced default are there carried traffic, and is taken for good until a burst says otherwise. So a restart
+//! moves nothing. One that has neither is new, and has to answer before it is used.
 //!
 //! # Ownership
 //!
@@ -67,10 +100,11 @@
 //!
 //! # The order of changes
 //!
-//! Only [`core::diff`] knows it: settings, nftables, running flows, the uplinks' own routes, rules that are added, the
-//! balanced defaults, rules that are deleted, routes that are deleted. Nothing points at what is not there yet, and what carries traffic is
-//! replaced before the old is taken away. A failure does not stop the rest, and there is no rollback: the next round
-//! sees what is missing, later and later while it keeps failing ([`daemon`]).
+//! Only [`core::diff`] knows it: settings, nftables, marks of running flows, the uplinks' own routes, rules that are
+//! added, the balanced defaults, rules that are deleted, routes that are deleted, an nftables table that is not needed
+//! any more; and last, when the way that they are to take stands, running flows are moved. Nothing points at what is
+//! not there yet, and what carries traffic is replaced before the old is taken away. A failure does not stop the rest,
+//! and there is no rollback: the next round sees what is missing, later and later while it keeps failing ([`daemon`]).
 //!
 //! [`Change`](core::change::Change) prints as the command that does the same. That one text is the log, the output of
 //! `uplinkctl plan` and the context of an error.
@@ -78,9 +112,10 @@
 //! # Where the tests are
 //!
 //! Unit tests stand beside what they test. `tests/netfilter.rs` loads our nftables text into a real kernel, in a
-//! namespace, and `tests/flows.rs` takes an uplink away there from connections that run. `tests/scenarios` are machines as text, with the plan for each, and `tests/properties.rs` draws arbitrary
-//! ones against a kernel in memory. `tests/lab` boots a Debian with real managers between ISPs that fail on demand, and
-//! counts packets. CONTRIBUTING.md tells how to run them.
+//! namespace, `tests/flows.rs` takes an uplink away there from connections that run, and `tests/probes` asks servers
+//! there that answer, lie or say nothing. `tests/scenarios` are machines as text, with the plan for each, and
+//! `tests/properties.rs` draws arbitrary ones against a kernel in memory. `tests/lab` boots a Debian with real managers
+//! between ISPs that fail on demand, and counts packets. CONTRIBUTING.md tells how to run them.
 
 pub mod cli;
 pub mod config;
