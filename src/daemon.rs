@@ -21,7 +21,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Config};
 use crate::core::health::{Health, Manual};
-use crate::core::net::UplinkName;
+use crate::core::layout::Slot;
 use crate::exit;
 use crate::kernel::rtnl;
 use crate::notify;
@@ -136,7 +136,7 @@ pub async fn once(options: Options) -> Result<(), Error> {
         if outcome.settled() {
             return Ok(());
         }
-        last = outcome.failed.clone();
+        last = outcome.failed.iter().map(ToString::to_string).collect();
         tokio::time::sleep(pace.after(&outcome, Instant::now()).unwrap_or_default()).await;
     }
     Err(Error::Unfinished(last))
@@ -282,7 +282,7 @@ impl Daemon {
             // What failed does not get better by their waiting.
             self.release();
             self.heard = true;
-            self.probing.follow(self.rounds.last(), outcome.failed.is_empty());
+            self.probing.follow(self.rounds.last(), &outcome.failed);
             self.tell_transitions().await;
         }
         self.announce().await;
@@ -359,6 +359,7 @@ impl Daemon {
             }
             Command::Flush(answer) => {
                 self.resting = true;
+                self.probing.rest();
                 let outcome = match self.rounds.flush().await {
                     Ok(outcome) => outcome.map_err(|failed| failed.join("\n")),
                     Err(error) => Err(crate::world::chain(&error)),
@@ -373,14 +374,15 @@ impl Daemon {
                 return done;
             }
             Command::Override(name, decision, answer) => {
-                let outcome = self.decide(&name, decision);
+                let outcome = self.rounds.slot_of(&name).and_then(|slot| self.decide(slot, decision));
                 let done = outcome.is_ok();
                 drop(answer.send(outcome));
                 return done;
             }
             Command::Events(answer) => drop(answer.send(self.events.to_json())),
             Command::Forget(name, answer) => {
-                let outcome = self.rounds.forget(&name);
+                // Whoever gets its slot begins without what was decided over it.
+                let outcome = self.rounds.forget(&name).and_then(|slot| self.decide(slot, None));
                 let done = outcome.is_ok();
                 drop(answer.send(outcome));
                 return done;
@@ -390,8 +392,7 @@ impl Daemon {
     }
 
     /// Holds an uplink up or down by hand, or lets the probes decide again.
-    fn decide(&mut self, name: &UplinkName, decision: Option<Manual>) -> Result<(), String> {
-        let slot = self.rounds.slot_of(name)?;
+    fn decide(&mut self, slot: Slot, decision: Option<Manual>) -> Result<(), String> {
         let manual = self.probing.decide(slot, decision);
         state::save_manual(&self.options.dirs, manual).map_err(|error| crate::world::chain(&error))
     }

@@ -64,7 +64,7 @@ pub struct Report {
     /// How many were carried out.
     pub done: usize,
     /// Those that failed, with the reason.
-    pub failed: Vec<String>,
+    pub failed: Vec<(Change, String)>,
 }
 
 impl World {
@@ -163,7 +163,7 @@ impl World {
                     rest[..count].iter().for_each(|change| info!("{change}"));
                     report.done += count;
                 }
-                Err(why) => report.failed.push(format!("{change}: {why}")),
+                Err(why) => report.failed.push((change.clone(), why)),
             }
             if unloaded {
                 // Marks of flows mean nothing without the table; they come with its next load.
@@ -233,10 +233,12 @@ async fn move_flows(what: &Move) -> Result<(), String> {
     let Move { family, slot, addresses, connected } = what;
     let Released { ended, evicted, roused, problems } =
         flows::release(*family, slot.mark(), addresses, connected).await;
-    info!(
-        "{evicted} {family} flows of slot {slot} move; reset were {ended} connections of this machine and {roused} of \
+    if ended + evicted + roused > 0 {
+        info!(
+            "{evicted} {family} flows of slot {slot} move; reset were {ended} connections of this machine and {roused} of \
          clients"
-    );
+        );
+    }
     if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }
 

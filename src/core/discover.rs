@@ -371,7 +371,8 @@ fn judge(found: &mut Found, observed: &Observed, health: &Health) {
                     .addresses
                     .iter()
                     .all(|net| matches!(net, IpNet::V6(net) if net.addr().is_unique_local()));
-                if leg.state == State::Down && private && !health.has_answered(slot, family) {
+                let by_hand = health.manual.contains_key(&slot);
+                if leg.state == State::Down && private && !by_hand && !health.has_answered(slot, family) {
                     (leg.state, leg.why) =
                         (State::Absent, "no public address, and nothing answers".to_owned());
                 }

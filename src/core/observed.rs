@@ -56,16 +56,18 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Whether an uplink was in use when somebody last decided: its addresses have rules, or the balanced default
-    /// leads over it.
+    /// Whether an uplink was in use when somebody last decided: the balanced default leads over it, or, where there is
+    /// none, its addresses have rules.
     pub fn carries(&self, slot: Slot, family: Family, dev: IfIndex) -> bool {
         let sourced = |rule: &Rule| {
             rule.family == family && rule.table == slot.table() && matches!(rule.selector, Selector::From(_))
         };
-        let balanced = |route: &Route| {
-            route.family() == family && route.steers() && route.hops.iter().any(|hop| hop.dev.index == dev)
-        };
-        self.rules.iter().any(sourced) || self.routes.iter().any(balanced)
+        let balanced = self.routes.iter().filter(|route| route.family() == family && route.steers());
+        let mut legs = balanced.flat_map(|route| &route.hops).peekable();
+        match legs.peek() {
+            Some(_) => legs.any(|leg| leg.dev.index == dev),
+            None => self.rules.iter().any(sourced),
+        }
     }
 }
 

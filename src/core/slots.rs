@@ -139,11 +139,9 @@ impl Slots {
         self.entries.iter().any(|e| e.slot == slot && e.drained)
     }
 
-    /// Forgets an uplink by name; tells whether there was one.
-    pub fn forget(&mut self, name: &UplinkName) -> bool {
-        let before = self.entries.len();
+    /// Forgets an uplink by name.
+    pub fn forget(&mut self, name: &UplinkName) {
         self.entries.retain(|e| &e.name != name);
-        self.entries.len() != before
     }
 
     /// The slot of an uplink that is present now: the remembered one, else a free one, else the one that was

@@ -83,10 +83,11 @@ fn doubled(times: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::change::Change;
     use crate::world::Hearing;
 
     fn outcome(failed: usize, repaired: bool) -> Outcome {
-        Outcome { failed: vec![String::new(); failed], repaired, hearing: Hearing::Full }
+        Outcome { failed: vec![Change::DropRuleset; failed], repaired, hearing: Hearing::Full }
     }
 
     #[test]

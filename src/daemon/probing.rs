@@ -9,11 +9,13 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::task::JoinSet;
 use tracing::info;
 
+use crate::core::change::Change;
 use crate::core::health::{Cost, Health, Leaving, Manual, Monitor, Request, Standing, Subject};
 use crate::core::layout::Slot;
 use crate::core::net::Family;
 use crate::core::plan::Plan;
 use crate::core::probe::{Kind, defaults, portal_checks};
+use crate::core::rule::Selector;
 use crate::core::uplink::{Gateway, Leg, State, Uplink};
 use crate::kernel::counters::Links;
 use crate::probes::{self, Answer, Way};
@@ -76,16 +78,20 @@ impl Probing {
         &self.manual
     }
 
-    /// Takes in what a round found; `stands` says that the kernel is as the plan wants it, so that a probe that is
-    /// bound to a device goes out by its gateway. Without its rule the kernel would take every target for a neighbour,
-    /// and a gateway that answers for everybody (proxy ARP) would answer.
-    pub(super) fn follow(&mut self, plan: &Plan, stands: bool) {
+    /// Observes nothing any more, until the next round.
+    pub(super) fn rest(&mut self) {
+        *self = Probing::new(std::mem::take(&mut self.manual));
+    }
+
+    /// Takes in what a round found, and which of its changes failed.
+    pub(super) fn follow(&mut self, plan: &Plan, failed: &[Change]) {
         let now = Instant::now();
         let mut present = BTreeSet::new();
         for uplink in &plan.uplinks {
             for family in Family::BOTH.into_iter().filter(|&family| uplink.legs[family].configured()) {
                 present.insert((uplink.slot, family));
                 let subject = subject(uplink, &uplink.legs[family], family, plan.slots.multihomed());
+                let stands = !failed.iter().any(|change| concerns(change, uplink, family));
                 self.follow_leg(uplink, family, &subject, stands, now);
             }
         }
@@ -198,6 +204,18 @@ async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Whether a probe that is bound to an uplink's device needs this change to go out by its gateway. Without its rule the
+/// kernel would take every target for a neighbour, and a gateway that answers for everybody (proxy ARP) would answer.
+fn concerns(change: &Change, uplink: &Uplink, family: Family) -> bool {
+    match change {
+        Change::PutRoute(route) => route.family() == family && route.key.table == uplink.slot.table(),
+        Change::AddRule(rule) => {
+            rule.family == family && rule.selector == Selector::Oif(uplink.dev.name.clone())
+        }
+        _ => false,
     }
 }
 

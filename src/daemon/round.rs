@@ -32,8 +32,8 @@ const TOO_EARLY: &str = "the first look is not over yet; try again";
 /// What a round did.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// The changes that failed, with the reasons.
-    pub(super) failed: Vec<String>,
+    /// The changes that failed.
+    pub(super) failed: Vec<Change>,
     /// Put back what somebody else had taken away: what should be had not changed.
     pub(super) repaired: bool,
     /// How much of what was seen could be relied on.
@@ -108,7 +108,8 @@ impl Rounds {
         let changes = diff(&plan.desired, &observed.kernel);
         self.remember(&plan, &slots);
         let report = self.world.apply(&changes).await;
-        let failed: Vec<String> = report.failed.iter().map(|failure| format!("failed: {failure}")).collect();
+        let failed: Vec<String> =
+            report.failed.iter().map(|(change, why)| format!("failed: {change}: {why}")).collect();
         // What lasts is said once; the status goes on saying it.
         for failure in failed.iter().filter(|failure| !self.notes.contains(failure)) {
             warn!("{failure}");
@@ -125,7 +126,11 @@ impl Rounds {
         self.notes = failed;
         self.last = plan;
         debug!("round: looked for {looked:?}, {} changes, {:?} in all", changes.len(), start.elapsed());
-        Ok(Outcome { failed: report.failed, repaired, hearing })
+        Ok(Outcome {
+            failed: report.failed.into_iter().map(|(change, _)| change).collect(),
+            repaired,
+            hearing,
+        })
     }
 
     /// What a round would do now.
@@ -161,19 +166,19 @@ impl Rounds {
         let Look { observed, .. } = self.world.observe(&nobody).await?;
         let report = self.world.apply(&diff(&Desired::default(), &observed.kernel)).await;
         self.last = Plan { slots: self.last.slots.clone(), ..Plan::default() };
-        Ok(if report.failed.is_empty() { Ok(()) } else { Err(report.failed) })
+        let failed: Vec<_> = report.failed.iter().map(|(change, why)| format!("{change}: {why}")).collect();
+        Ok(if failed.is_empty() { Ok(()) } else { Err(failed) })
     }
 
-    /// Forgets an uplink that is not present.
-    pub(super) fn forget(&mut self, name: &UplinkName) -> Result<(), String> {
+    /// Forgets an uplink that is not present; returns the slot that is free now.
+    pub(super) fn forget(&mut self, name: &UplinkName) -> Result<Slot, String> {
         if self.last.uplinks.iter().any(|uplink| &uplink.name == name) {
             return Err(format!("{name} is present; set ignore=true for it instead"));
         }
+        let slot = self.slot_of(name)?;
         let slots = self.slots.as_mut().ok_or(TOO_EARLY)?;
-        if !slots.forget(name) {
-            return Err(format!("no uplink is called {name}"));
-        }
-        state::save_slots(&self.dirs, slots).map_err(|error| chain(&error))
+        slots.forget(name);
+        state::save_slots(&self.dirs, slots).map(|()| slot).map_err(|error| chain(&error))
     }
 
     /// Takes an uplink out, or puts it back, until told otherwise.

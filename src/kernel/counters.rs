@@ -25,12 +25,7 @@ impl Links {
     pub fn of(&self, dev: &IfName) -> Option<PerFamily<Counters>> {
         let all = of_link(&self.text, dev)?;
         let file = Path::new("/proc/net/dev_snmp6").join(dev.as_str());
-        let v6 = fs::read_to_string(file).map(|text| of_ipv6(&text)).unwrap_or_default();
-        let v4 = Counters {
-            received: all.received.saturating_sub(v6.received),
-            sent: all.sent.saturating_sub(v6.sent),
-        };
-        Some(PerFamily { v4, v6 })
+        Some(by_family(all, &fs::read_to_string(file).unwrap_or_default()))
     }
 }
 
@@ -43,15 +38,17 @@ fn of_link(text: &str, dev: &IfName) -> Option<Counters> {
 }
 
 /// Lines of `Ip6InReceives 42`. What was received includes multicast, which answers nobody.
-fn of_ipv6(text: &str) -> Counters {
+fn by_family(all: Counters, text: &str) -> PerFamily<Counters> {
     let number = |name: &str| -> u64 {
         let mut lines = text.lines().filter_map(|line| line.split_once(char::is_whitespace));
         let found = lines.find(|(key, _)| *key == name);
         found.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(0)
     };
-    Counters {
-        received: number("Ip6InReceives").saturating_sub(number("Ip6InMcastPkts")),
-        sent: number("Ip6OutRequests") + number("Ip6OutForwDatagrams"),
+    let received = number("Ip6InReceives");
+    let sent = number("Ip6OutRequests") + number("Ip6OutForwDatagrams");
+    PerFamily {
+        v4: Counters { received: all.received.saturating_sub(received), sent: all.sent.saturating_sub(sent) },
+        v6: Counters { received: received.saturating_sub(number("Ip6InMcastPkts")), sent },
     }
 }
 
@@ -79,7 +76,10 @@ eth0.7: 50 4 0 0 0 0 0 0 30 3 0 0 0 0 0 0
     #[test]
     fn multicast_is_no_answer() {
         let text = "ifIndex \t3\nIp6InReceives \t50\nIp6OutRequests \t7\nIp6InMcastPkts \t20\nIp6OutForwDatagrams 3\n";
-        assert_eq!(of_ipv6(text), Counters { received: 30, sent: 10 });
-        assert_eq!(of_ipv6(""), Counters::default());
+        let all = Counters { received: 80, sent: 15 };
+        let both = by_family(all, text);
+        assert_eq!(both.v6, Counters { received: 30, sent: 10 });
+        assert_eq!(both.v4, Counters { received: 30, sent: 5 });
+        assert_eq!(by_family(all, "").v4, all);
     }
 }

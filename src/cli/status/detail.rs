@@ -53,10 +53,11 @@ fn figures(text: &mut String, health: &HealthStatus) {
     line("jitter", time(health.jitter_us), format!("degraded above {}", milliseconds(health.max_jitter_us)));
     line("measured by", format!("{} probes", health.samples), format!("over {} s", health.window_s));
     line("good rounds", health.good_rounds.to_string(), format!("up after {}", health.up_after));
-    let volleys = format!(
-        "down after {} unanswered volleys, {} targets have to answer",
-        health.down_after, health.quorum
-    );
+    let answers = match health.quorum {
+        1 => "1 target has to answer".to_owned(),
+        n => format!("{n} targets have to answer"),
+    };
+    let volleys = format!("down after {} unanswered volleys; {answers}", health.down_after);
     line("failures", health.failures.to_string(), volleys);
     if let Some(held) = health.held_for_s {
         line("held", format!("{held} s more"), "before it is used beside better ones".to_owned());

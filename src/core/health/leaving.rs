@@ -30,12 +30,16 @@ impl Leaving {
         for uplink in &plan.uplinks {
             for family in Family::BOTH {
                 let key = (uplink.slot, family);
+                let (leg, known) = (&uplink.legs[family], self.left.get(&key).copied());
                 if plan.active[family].contains(&uplink.slot) {
                     self.active.insert(key);
                 } else if was.contains(&key) {
-                    left.insert(key, moved_at(uplink, &uplink.legs[family], now));
-                } else if let Some(at) = self.left.get(&key) {
-                    left.insert(key, *at);
+                    left.insert(key, moved_at(uplink, leg, now));
+                } else if leg.configured() && !leg.link {
+                    // In use or not, something may run over it.
+                    left.insert(key, known.flatten().or(Some(now + CARRIER_GRACE)));
+                } else if let Some(at) = known {
+                    left.insert(key, at);
                 }
             }
         }

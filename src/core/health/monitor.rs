@@ -128,6 +128,10 @@ impl Monitor {
         (self.limits, self.sparse) = (subject.limits, subject.sparse);
         if self.targets.is_empty() {
             self.stand(Standing::Up, now, "it is not probed".to_owned());
+        } else if subject.checks.is_empty() && self.opinion.standing == Standing::Portal {
+            // Only a look at a page could tell that the portal has gone.
+            self.stand(Standing::Unproven, now, "no page is looked at any more".to_owned());
+            self.hurry(now);
         }
     }
 

@@ -343,6 +343,27 @@ fn what_the_manager_says_is_looked_into() {
 }
 
 #[test]
+fn without_a_page_to_look_at_a_portal_is_forgotten() {
+    let mut net = Net::usual();
+    net.page = Some(Outcome::Portal("redirected".into()));
+    net.until(Standing::Portal, Duration::from_secs(5));
+    net.configure(|subject| subject.checks.clear());
+    net.until(Standing::Up, Duration::from_secs(5));
+}
+
+#[test]
+fn a_metered_link_that_was_bad_is_found_good_again_without_traffic() {
+    let mut net = Net::usual();
+    net.configure(|subject| subject.sparse = true);
+    net.traffic = (50, 50);
+    net.run(Duration::from_secs(5)).answers(Some(800 * MS));
+    net.until(Standing::Degraded, Duration::from_secs(60));
+    net.traffic = (0, 0);
+    net.answers(Some(20 * MS));
+    net.until(Standing::Up, Duration::from_secs(120));
+}
+
+#[test]
 fn sleep_and_stops_condemn_nobody() {
     for phase in (0..3000).step_by(110) {
         let mut net = Net::usual();

@@ -83,6 +83,8 @@ impl Thresholds {
             }
         }
         self.idle_interval = self.idle_interval.max(self.interval);
+        // Enough rounds for figures to mean something.
+        self.window = self.window.max(self.interval * 12);
         self
     }
 }

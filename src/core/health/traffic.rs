@@ -29,6 +29,8 @@ pub struct Counters {
 pub(super) struct Traffic {
     samples: VecDeque<(Instant, Counters)>,
     own: Counters,
+    /// As it was last counted, our own probes among it.
+    raw_sent: u64,
 }
 
 impl Traffic {
@@ -39,7 +41,7 @@ impl Traffic {
             sent: counters.sent.saturating_sub(self.own.sent),
         };
         // A link that was made anew begins at nothing.
-        if self.samples.back().is_some_and(|(_, last)| counters.sent < last.sent) {
+        if counters.sent < std::mem::replace(&mut self.raw_sent, counters.sent) {
             self.forget();
             return;
         }

@@ -111,6 +111,8 @@ impl Monitor {
     pub(super) fn rest(&self, now: Instant) -> Duration {
         match self.opinion.standing {
             _ if !self.sparse || self.traffic.is_busy(now) || self.good > 0 => self.limits.interval,
+            // Whether it is better again takes many answers to see.
+            Standing::Degraded => self.limits.interval,
             // What is down is asked more often than what stands by, or nobody would know when it is back.
             Standing::Down => self.limits.idle_interval / 6,
             _ => self.limits.idle_interval,
