@@ -279,10 +279,12 @@ impl Daemon {
             }
         };
         if outcome.hearing != Hearing::Wait {
-            // What failed does not get better by their waiting.
-            self.release();
             self.heard = true;
             self.probing.follow(self.rounds.last(), &outcome.failed);
+            // What failed does not get better by their waiting; what is new takes its share with its first answer.
+            if !self.probing.is_proving() {
+                self.release();
+            }
             self.tell_transitions().await;
         }
         self.announce().await;

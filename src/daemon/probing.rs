@@ -121,6 +121,11 @@ impl Probing {
         }
     }
 
+    /// Whether the first verdict on somebody is awaited; it comes within seconds.
+    pub(super) fn is_proving(&self) -> bool {
+        self.watched.values().any(|watched| watched.monitor.is_proving())
+    }
+
     /// Waits until a verdict has changed, or until flows are to be moved. May be dropped while it waits.
     pub(super) async fn changed(&mut self) {
         loop {

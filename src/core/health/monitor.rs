@@ -273,6 +273,11 @@ impl Monitor {
         }
     }
 
+    /// Whether a first verdict is on its way.
+    pub fn is_proving(&self) -> bool {
+        self.is_active() && self.opinion.standing == Standing::Unproven
+    }
+
     fn is_active(&self) -> bool {
         self.open && !self.targets.is_empty()
     }
