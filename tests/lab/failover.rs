@@ -104,3 +104,42 @@ fn an_isp_that_dies_while_nothing_flows_is_left_within_four_seconds() {
     figures.judge("from idle", FROM_IDLE);
     assert_eq!(state(&lab.machine.status(), 1), "up");
 }
+
+/// Drops what an ISP forwards of IPv6, and only that; its router goes on announcing.
+const SIX: Fault = ("IPv6 only", |isp, on| {
+    isp.ns.nft("add table ip6 six\ndelete table ip6 six\n");
+    if on {
+        isp.ns.nft("table ip6 six { chain all { type filter hook forward priority -40; policy drop; }; }");
+    }
+});
+
+#[test]
+fn ipv6_fails_over_like_ipv4_and_by_itself() {
+    let lab = lab_or_skip!(installed(Spec::router().ipv6()).exclusive());
+    let uses = |isps: &[u8]| {
+        until(&lab, "IPv6 in use", seconds(30), |status| in_use(&lab, status, "ipv6") == isps).0
+    };
+    uses(&[1, 2]);
+    prepare(&lab, true);
+    uses(&[1]);
+    for (fault, runs) in [(SILENT, 3), (SIX, 3)] {
+        let mut figures = Figures::default();
+        for _ in 0..runs {
+            let mix = Mix::start6(&lab, 1);
+            rest(1000);
+            let at = Instant::now();
+            fault.1(lab.isp(1), true);
+            uses(&[2]);
+            rest(1000);
+            let four = in_use(&lab, &lab.machine.status(), "ipv4");
+            assert_eq!(four, [if fault.0 == SIX.0 { 1 } else { 2 }], "{}", fault.0);
+            mix.stop(at, 1, &mut figures);
+            fault.1(lab.isp(1), false);
+            println!("  in use again after {:.1?}", uses(&[1]));
+            until_used(&lab, &[1]);
+        }
+        figures.judge(&format!("IPv6, {}, under traffic", fault.0), UNDER_TRAFFIC);
+    }
+    let went = transitions(&lab, 1);
+    assert_eq!(went.iter().filter(|(state, _)| state == "down").count(), 3, "IPv4 went down by itself: {went:?}");
+}

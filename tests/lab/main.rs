@@ -4,7 +4,9 @@
 pub mod kit;
 
 mod balance;
+mod both;
 mod bus;
+mod carrier;
 mod change;
 mod ctl;
 mod desktop;
@@ -16,12 +18,17 @@ mod flap;
 mod hooks;
 mod input;
 mod install;
+mod manual;
+mod metered;
 mod observers;
+mod odd;
+mod portal;
 mod quality;
 mod repair;
 mod restart;
 mod settings;
 mod smoke;
+mod stopped;
 mod strange;
 mod surroundings;
 mod tell;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::ctl::{Ctl, on};
-use crate::kit::address::{BULK, ECHO, echoes4, internet4};
+use crate::kit::address::{BULK, ECHO, echoes4, echoes6, internet4, internet6};
 use crate::kit::process::{Daemon, command};
 use crate::kit::{Lab, NewFlows, NewTcp, Ns, Recovery, SteadyTcp, UdpFlow, UdpReport, Via, isp_of};
 
@@ -89,8 +89,6 @@ pub(crate) fn transitions(lab: &Lab, isp: u8) -> Vec<(String, String)> {
 pub(crate) struct Felt {
     /// By which ISP it went before.
     pub(crate) before: Option<u8>,
-    /// By which it went afterwards.
-    pub(crate) by: Option<u8>,
     /// How long nothing came; none where it never came again.
     pub(crate) outage: Option<Duration>,
     /// What the program was told.
@@ -99,9 +97,9 @@ pub(crate) struct Felt {
 
 impl Felt {
     fn new(before: Option<u8>, recovery: Recovery, errors: Vec<String>) -> Felt {
-        let Recovery { silent_for, recovered, by, .. } = recovery;
+        let Recovery { silent_for, recovered, .. } = recovery;
         let outage = recovered.map(|recovered| if silent_for > GAP { recovered } else { silent_for });
-        Felt { before, by, outage, errors }
+        Felt { before, outage, errors }
     }
 }
 
@@ -138,9 +136,8 @@ impl Flow {
 fn fresh(report: &UdpReport, fault: Instant) -> Felt {
     let failed = report.failed_until(fault);
     let ended = report.answers().last().is_some_and(|(at, _)| *at + GAP > report.ran);
-    let by = report.answers().last().and_then(|(_, by)| *by);
     let before = way_before(report, fault);
-    Felt { before, by, outage: ended.then_some(failed), errors: Vec::new() }
+    Felt { before, outage: ended.then_some(failed), errors: Vec::new() }
 }
 
 fn way_before(report: &UdpReport, fault: Instant) -> Option<u8> {
@@ -153,21 +150,30 @@ fn way_before(report: &UdpReport, fault: Instant) -> Option<u8> {
 pub(crate) struct Mix(Vec<(&'static str, Flow)>);
 
 impl Mix {
-    /// So many of everything that runs on.
+    /// So many of everything that runs on, over IPv4.
     pub(crate) fn start(lab: &Lab, copies: u8) -> Mix {
+        Mix::over(lab, copies, &echoes4(), to)
+    }
+
+    /// The same over IPv6.
+    pub(crate) fn start6(lab: &Lab, copies: u8) -> Mix {
+        Mix::over(lab, copies, &echoes6(), |n, port| (internet6(n), port).into())
+    }
+
+    fn over(lab: &Lab, copies: u8, echoes: &[SocketAddr], to: fn(u8, u16) -> SocketAddr) -> Mix {
         let (client, router) = (&lab.client().ns, lab.machine.netns());
         let (any, tick) = (Via::any(), Duration::from_millis(20));
         let mut flows = vec![
-            ("client: new UDP flows", Flow::Fresh(NewFlows::start(client, &any, &echoes4(), 50))),
-            ("client: new connections", Flow::Connections(NewTcp::start(client, &any, &echoes4(), 25, GAP))),
-            ("router: new UDP flows", Flow::Fresh(NewFlows::start(router, &any, &echoes4(), 25))),
+            ("client: new UDP flows", Flow::Fresh(NewFlows::start(client, &any, echoes, 50))),
+            ("client: new connections", Flow::Connections(NewTcp::start(client, &any, echoes, 25, GAP))),
+            ("router: new UDP flows", Flow::Fresh(NewFlows::start(router, &any, echoes, 25))),
         ];
         for n in 1..=copies {
             flows.extend([
                 ("client: running UDP", Flow::Running(UdpFlow::start(client, &any, to(n, ECHO), tick))),
                 ("router: running UDP", Flow::Running(UdpFlow::start(router, &any, to(n, ECHO), tick))),
                 ("client: download", Flow::Steady(SteadyTcp::download(client, &any, to(n, BULK), None))),
-                ("router: dialogue", Flow::Steady(dialogue(router, n))),
+                ("router: dialogue", Flow::Steady(dialogue(router, to(n, ECHO)))),
             ]);
         }
         Mix(flows)
@@ -191,8 +197,8 @@ impl Mix {
 }
 
 /// A dialogue that nobody but the kernel tells of its end.
-fn dialogue(ns: &Ns, n: u8) -> SteadyTcp {
-    SteadyTcp::dialogue(ns, &Via::any(), to(n, ECHO), Duration::from_millis(100), None)
+fn dialogue(ns: &Ns, dest: SocketAddr) -> SteadyTcp {
+    SteadyTcp::dialogue(ns, &Via::any(), dest, Duration::from_millis(100), None)
 }
 
 /// How long each took, over many runs.
@@ -248,10 +254,9 @@ impl RouteWatch {
         let watch = RouteWatch { _monitor: Daemon::start_logged(lab.machine.netns(), &words, log), file };
         // Nothing is to be missed before it listens: it has begun when it tells of a route that comes.
         lab.machine.wait("a monitor that listens", seconds(5), || {
-            lab.machine.netns().ip("route replace 192.0.2.77 dev lo");
+            lab.machine.netns().ip("route add 192.0.2.77 dev lo\nroute del 192.0.2.77 dev lo");
             fs::read_to_string(&watch.file).is_ok_and(|text| text.contains("192.0.2.77")).then_some(())
         });
-        lab.machine.netns().ip("route del 192.0.2.77 dev lo");
         watch
     }
 
