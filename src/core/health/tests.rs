@@ -321,6 +321,21 @@ fn a_portal_is_neither_dead_nor_good() {
 }
 
 #[test]
+fn a_portal_that_asks_again_is_seen_as_one() {
+    let mut net = Net::usual();
+    net.run(Duration::from_secs(10));
+    assert_eq!(net.standing(), Standing::Up);
+    net.answers(None).page = Some(Outcome::Portal("redirected".into()));
+    net.until(Standing::Portal, Duration::from_secs(5));
+    // A dead link is no portal, and is looked at for one now and then.
+    net.page = None;
+    net.run(Duration::from_secs(70));
+    assert_eq!(net.standing(), Standing::Down, "{:?}", net.turns);
+    net.page = Some(Outcome::Portal("redirected".into()));
+    net.until(Standing::Portal, Duration::from_secs(61));
+}
+
+#[test]
 fn a_portal_that_lets_nothing_through_is_seen_as_one() {
     let mut net = Net::usual();
     net.answers(None).page = Some(Outcome::Portal("redirected".into()));

@@ -93,6 +93,8 @@ impl Monitor {
         );
         (self.good, self.condemned) = (0, Some(now));
         self.damping.strike(now);
+        // A portal whose session has run out answers no target, but it does answer for a website.
+        self.portal.look_at(now);
         self.stand(Standing::Down, now, why);
     }
 
