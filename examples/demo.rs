@@ -35,6 +35,8 @@ mod show;
 const SOON: Duration = Duration::from_secs(10);
 const NAMES: [&str; 2] = ["fibre", "cable"];
 const CONNECTIONS: usize = 300;
+/// What a busy host is allowed until flows have left a provider that is silent; an idle one takes some 0.7 s.
+const MOVED: Duration = Duration::from_secs(2);
 /// What a busy host is allowed; an idle one shows some 20 ms.
 const GO_ON: Duration = Duration::from_millis(250);
 
@@ -97,6 +99,7 @@ fn story(show: &mut Show, spec: Spec, package: &Path) -> Option<()> {
     unplug(show, &lab)?;
     plug_in(show, &lab)?;
     kill(show, &lab)?;
+    silence(show, &lab)?;
     remove(show, &lab, &before);
 
     show.step("Take the lab apart", "");
@@ -229,6 +232,31 @@ fn kill(show: &mut Show, lab: &Lab) -> Option<()> {
     let sent = fresh.sent() + running.iter().map(UdpReport::sent).sum::<usize>();
     let lost = fresh.lost() + running.iter().map(UdpReport::lost).sum::<usize>();
     show.claim(lost == 0, &format!("{lost} of {sent} packets were lost, and systemd has started another"));
+    Some(())
+}
+
+fn silence(show: &mut Show, lab: &Lab) -> Option<()> {
+    show.step(
+        "Cut the fibre's provider off behind its modem, so that the link looks well, under the same traffic",
+        "isp-1# nft add rule inet isp forward drop",
+    );
+    let traffic = Traffic::start(lab);
+    pause(1500)?;
+    let fault = Instant::now();
+    lab.isp(1).silent(true);
+    lab.machine.wait_active(1);
+    pause(1500)?;
+    let (running, fresh) = traffic.stop();
+    let recovered: Option<Vec<Duration>> = running.iter().map(|flow| flow.recovered_after(fault)).collect();
+    let slowest = recovered.and_then(|all| all.into_iter().max());
+    let words = slowest.map_or("never".to_owned(), seconds);
+    show.must(
+        slowest.is_some_and(|time| time < MOVED),
+        &format!("running flows go on over the cable after {words}"),
+    );
+    let failed = fresh.failed_until(fault);
+    show.must(failed < MOVED, &format!("new ones are answered again after {}", seconds(failed)));
+    show.command("See what it made of that", &lab.machine, "uplinkctl; uplinkctl events | tail -n 3");
     Some(())
 }
 
