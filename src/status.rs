@@ -211,7 +211,7 @@ impl HealthStatus {
             loss_percent: quality.loss,
             max_loss_percent: limits.max_loss,
             samples: quality.samples as u64,
-            window_s: limits.window.as_secs(),
+            window_s: limits.measured_over().as_secs(),
             good_rounds: report.good,
             up_after: limits.up_after,
             down_after: limits.down_after,

@@ -177,7 +177,7 @@ impl Monitor {
     /// What was in flight says nothing any more: the machine has slept, or the link was away.
     pub fn begin_anew(&mut self, now: Instant) {
         self.targets.forget_flying();
-        self.portal.forget_flying();
+        self.portal.forget_flying(now);
         self.traffic.forget();
         self.proof = None;
         self.phase = Phase::Rest(now);
@@ -236,14 +236,19 @@ impl Monitor {
         let Some((target, sent)) = self.targets.land(id, outcome) else { return };
         match outcome {
             Outcome::Answered(rtt) => {
-                self.window.add(now, target, Some(*rtt), self.limits.window);
+                self.window.add(now, target, Some(*rtt), self.limits.measured_over());
                 self.answered(target, sent, *rtt, now);
             }
-            Outcome::Portal(_) => self.portal.look_at(now),
+            Outcome::Portal(_) => {
+                self.portal.look_at(now);
+                if let Phase::Burst(burst) = &mut self.phase {
+                    burst.portal = true;
+                }
+            }
             Outcome::Failed(_) => {
                 // One that never answers, because it is filtered, is no measure of loss.
                 if self.window.has_answered(target) {
-                    self.window.add(now, target, None, self.limits.window);
+                    self.window.add(now, target, None, self.limits.measured_over());
                 }
             }
         }

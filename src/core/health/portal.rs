@@ -14,6 +14,8 @@ const OPEN: Duration = Duration::from_secs(300);
 const OPEN_SPARSE: Duration = Duration::from_secs(3600);
 /// After one was seen: somebody is signing in.
 const SHUT: Duration = Duration::from_secs(5);
+/// An answer that is not there by then never comes.
+const GIVEN_UP: Duration = Duration::from_secs(60);
 /// After nothing could be seen.
 const BLIND: Duration = Duration::from_secs(60);
 
@@ -71,7 +73,8 @@ impl Portal {
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
-        self.due.filter(|_| !self.checks.is_empty())
+        let unanswered = self.begun.filter(|_| !self.flying.is_empty()).map(|begun| begun + GIVEN_UP);
+        unanswered.or(self.due).filter(|_| !self.checks.is_empty())
     }
 
     /// Whether a new uplink should still wait: until when.
@@ -119,8 +122,11 @@ impl Portal {
         Landed::Seen(sight)
     }
 
-    /// What is in flight counts for nothing any more.
-    pub(super) fn forget_flying(&mut self) {
-        self.flying.clear();
+    /// What is in flight counts for nothing any more, and is asked anew.
+    pub(super) fn forget_flying(&mut self, now: Instant) {
+        if !self.flying.is_empty() {
+            self.flying.clear();
+            self.due = Some(now);
+        }
     }
 }

@@ -72,11 +72,6 @@ impl Targets {
         self.all.iter().map(|t| (t.probe.clone(), t.said.clone())).collect()
     }
 
-    /// Whether somebody else answered in the place of a target, when it was last asked.
-    pub(super) fn saw_portal(&self) -> bool {
-        self.all.iter().any(|t| matches!(t.said, Some(Outcome::Portal(_))))
-    }
-
     /// So many of them: those that answer before those that do not, and each in its turn.
     pub(super) fn by_turns(&mut self, count: usize) -> Vec<usize> {
         self.rounds = self.rounds.wrapping_add(1);

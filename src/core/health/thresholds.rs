@@ -83,9 +83,12 @@ impl Thresholds {
             }
         }
         self.idle_interval = self.idle_interval.max(self.interval);
-        // Enough rounds for figures to mean something.
-        self.window = self.window.max(self.interval * 12);
         self
+    }
+
+    /// The window, but long enough for so many rounds that figures mean something.
+    pub fn measured_over(&self) -> Duration {
+        self.window.max(self.interval.saturating_mul(12))
     }
 }
 

@@ -11,6 +11,8 @@ use crate::core::health::{Opinion, Standing};
 /// Answers on the link put a verdict off for so long, where more than one protocol goes unanswered: a stranger's
 /// packets look like answers too. Where only one is asked, it may be filtered, and they do so for as long as they come.
 const LONGEST_VETO: Duration = Duration::from_secs(5);
+/// Until probes that may be filtered are sent again, while answers on the link keep it up.
+const FILTERED_REST: Duration = Duration::from_secs(5);
 /// A link that answered a burst is not asked again so soon for its silence: some traffic is one-way.
 const SILENCE_REST: Duration = Duration::from_secs(2);
 /// An answer that arrives so long after its uplink was condemned still disproves the verdict.
@@ -24,7 +26,7 @@ impl Monitor {
         let words = || format!("{} answered in {} ms", self.targets.words(target), rtt.as_millis());
         let standing = self.opinion.standing;
         let disproved = |at: Instant| sent <= at && now.saturating_duration_since(at) <= LATE;
-        if standing == Standing::Down && self.condemned.is_some_and(disproved) {
+        if standing == Standing::Down && self.quorum() == 1 && self.condemned.is_some_and(disproved) {
             let why = format!("the verdict was wrong: {}", words());
             self.phase = Phase::Rest(now + self.limits.interval);
             return self.stand(Standing::Up, now, why);
@@ -56,7 +58,6 @@ impl Monitor {
     pub(super) fn rise(&mut self, now: Instant, why: String) {
         // What was lost while it was down says nothing of how it is now.
         self.window.clear();
-        self.good = 0;
         if self.opinion.standing == Standing::Down {
             self.portal.look_at(now);
         }
@@ -73,12 +74,15 @@ impl Monitor {
     pub(super) fn conclude(&mut self, burst: &Burst, now: Instant) {
         self.targets.miss_all();
         self.phase = Phase::Rest(now + self.rest(now));
-        if self.targets.saw_portal() {
+        if burst.portal {
             return self.stand(Standing::Portal, now, "another answers in the place of a target".to_owned());
         }
         if let Some(doubt) = self.veto(burst, now) {
             self.doubt = Some(doubt);
-            self.phase = Phase::Burst(burst.again(now));
+            self.phase = match self.may_be_filtered() {
+                true => Phase::Rest(now + FILTERED_REST),
+                false => Phase::Burst(burst.again(now)),
+            };
             return;
         }
         let silence = self.traffic.silence();
@@ -91,7 +95,7 @@ impl Monitor {
             now.saturating_duration_since(burst.since).as_millis(),
             silence.unwrap_or_default()
         );
-        (self.good, self.condemned) = (0, Some(now));
+        self.condemned = Some(now);
         self.damping.strike(now);
         // A portal whose session has run out answers no target, but it does answer for a website.
         self.portal.look_at(now);
@@ -101,9 +105,14 @@ impl Monitor {
     /// Why a burst without enough answers does not condemn.
     pub(super) fn veto(&self, burst: &Burst, now: Instant) -> Option<String> {
         let Counters { received, sent } = self.traffic.answers(burst.since)?;
-        let may_be_filtered = self.targets.kinds() < 2 || now < burst.first + LONGEST_VETO;
-        (may_be_filtered && self.opinion.standing.lives())
+        let in_time = self.may_be_filtered() || now < burst.first + LONGEST_VETO;
+        (in_time && self.opinion.standing.lives())
             .then(|| format!("no probe is answered, but {received} packets came back on {sent} sent"))
+    }
+
+    /// Whether a firewall that drops one protocol would silence every probe.
+    fn may_be_filtered(&self) -> bool {
+        self.targets.kinds() < 2
     }
 
     /// What a look for a portal has shown.
@@ -144,6 +153,7 @@ impl Monitor {
         if self.opinion.standing == standing {
             return;
         }
+        (self.good, self.proof) = (0, None);
         let proven = self.opinion.proven;
         self.opinion = Opinion { proven, ..Opinion::new(standing, now, why) };
         self.doubt = None;
