@@ -275,6 +275,17 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "known: an absent uplink of the same name is drained in the place of the present one"]
+    fn of_two_with_one_name_the_present_one_is_drained() {
+        let mut slots = Slots::default();
+        // Two Wi-Fi networks whose profiles are both called Home; the second is in use.
+        slots.assign(&profile("A"), &name("Home"), &dev("wlan0"), &[], &none());
+        let present = slots.assign(&profile("B"), &name("Home"), &dev("wlan0"), &[profile("B")], &none());
+        slots.drain(&name("Home"), true);
+        assert!(slots.is_drained(present.unwrap()));
+    }
+
+    #[test]
     fn table_names_leave_other_tables_theirs() {
         let mut slots = Slots::default();
         slots.assign(&profile("A"), &name("dsl"), &dev("eth1"), &[], &none());
