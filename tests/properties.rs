@@ -151,7 +151,7 @@ proptest! {
             // Where nothing foreign stands ahead of ours or among them; and main says nothing but /1 and defaults.
             let first = foreign.map(|r| r.pref).find(|pref| *pref != 0);
             let main = kernel.best(TableId::MAIN, Packet::to(to));
-            if first < last || main.is_some_and(|r| r.key.dest.prefix_len() > 1 || r.legs.is_empty()) {
+            if first < last || main.is_some_and(|r| r.key.dest.prefix_len() > 1 || (r.legs.is_empty() && !r.is_ours())) {
                 continue;
             }
             let shared = |ip| plan.uplinks.iter().filter(|u| u.legs[family].addresses.iter().any(|n| n.addr() == ip)).count() > 1;
@@ -170,7 +170,7 @@ proptest! {
                 let by_device = Packet { oif: Some(uplink.dev.index), ..Packet::to(to) };
                 for packet in by_source.chain([by_mark, by_device]) {
                     // Somebody's refusal in main cannot be suppressed.
-                    if kernel.best(TableId::MAIN, packet).is_some_and(|r| r.legs.is_empty()) {
+                    if kernel.best(TableId::MAIN, packet).is_some_and(|r| r.legs.is_empty() && !r.is_ours()) {
                         continue;
                     }
                     let verdict = kernel.lookup(packet);
