@@ -95,8 +95,9 @@
 //! For the same reason none of our rules takes everything. Each selects a mark, a source address or a device of one
 //! uplink; the one that selects all, first in the block, looks only at routes of main that are more specific than a /1,
 //! so that what is meant for the LAN stays there. A catch-all ahead of main would take the traffic of every VPN. Only
-//! where an uplink's own default has metric 0, which leaves no better one, does the balanced route live in a table of
-//! its own behind a rule directly ahead of main, and only while main's own best default leads out of an uplink.
+//! where an uplink's own default has metric 0, which leaves no better one, or where nothing is to leave while all uplinks
+//! are down, does our default live in a table of its own behind a rule directly ahead of main, and only while main's own
+//! best default leads out of an uplink.
 //!
 //! # The order of changes
 //!

@@ -15,11 +15,14 @@ use support::lookup::{Packet, Verdict};
 use support::round::{Daemon, Round};
 use support::scenario;
 use support::world::World;
+use uplinkd::config::AllDown;
 use uplinkd::core::diff::diff;
 use uplinkd::core::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, Slot};
 use uplinkd::core::net::{Family, IfIndex, TableId};
 use uplinkd::core::plan::{Plan, plan};
+use uplinkd::core::route::Route;
 use uplinkd::core::rule::Selector;
+use uplinkd::core::uplink::State;
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -46,7 +49,7 @@ proptest! {
     fn plans_keep_to_the_layout(world in world()) {
         let mut kernel = Memory::of(&world);
         let round = Daemon::default().round(&world, &mut kernel);
-        let again = plan(&world.config, &Memory::of(&world).observe(&world), &world.slots, &world.health);
+        let again = Daemon::default().decide(&world, &Memory::of(&world)).plan;
         prop_assert_eq!(&again.desired, &round.plan.desired, "the same world makes the same plan");
         check_layout(&kernel, &round.plan)?;
     }
@@ -111,7 +114,9 @@ proptest! {
 
     /// What others take away, take over or double is as it was after one round.
     #[test]
-    fn damage_is_repaired(world in world(), blows in prop::collection::vec((0..4u8, any::<Index>()), 1..4)) {
+    fn damage_is_repaired(mut world in world(), blows in prop::collection::vec((0..4u8, any::<Index>()), 1..4)) {
+        // One of which nothing is known is in use for as long as the kernel says so, and what is damaged says nothing.
+        world.health.probing = false;
         let (mut kernel, mut daemon) = (Memory::of(&world), Daemon::default());
         daemon.round(&world, &mut kernel);
         let settled = sorted(&kernel);
@@ -146,25 +151,60 @@ proptest! {
             // Where nothing foreign stands ahead of ours or among them; and main says nothing but /1 and defaults.
             let first = foreign.map(|r| r.pref).find(|pref| *pref != 0);
             let main = kernel.best(TableId::MAIN, Packet::to(to));
-            if first < last || main.is_some_and(|r| r.key.dest.prefix_len() > 1 || r.legs.is_empty()) {
+            if first < last || main.is_some_and(|r| r.key.dest.prefix_len() > 1 || (r.legs.is_empty() && !r.is_ours())) {
                 continue;
             }
             let shared = |ip| plan.uplinks.iter().filter(|u| u.legs[family].addresses.iter().any(|n| n.addr() == ip)).count() > 1;
-            for uplink in plan.uplinks.iter().filter(|u| u.rank(family).is_some()) {
+            // Also one that is down: by its mark and its device the probes go out that find out when it is back.
+            for uplink in plan.uplinks.iter().filter(|u| u.legs[family].link) {
                 // Somebody else's route in our table is a clash, of which a note tells.
                 if kernel.best(uplink.slot.table(), Packet::to(to)).is_some_and(|r| !r.is_ours()) {
                     continue;
                 }
                 let only = BTreeSet::from([uplink.dev.index]);
                 let leg = &uplink.legs[family];
-                let own = leg.addresses.iter().map(|net| net.addr()).filter(|ip| !shared(*ip));
+                let own = leg.addresses.iter().filter(|_| leg.preference().is_some()).map(|net| net.addr());
+                let own = own.filter(|ip| !shared(*ip));
                 let by_source = own.map(|ip| Packet { from: Some(ip), ..Packet::to(to) });
                 let by_mark = Packet { mark: uplink.slot.mark().value(), ..Packet::to(to) };
                 let by_device = Packet { oif: Some(uplink.dev.index), ..Packet::to(to) };
                 for packet in by_source.chain([by_mark, by_device]) {
+                    // Somebody's refusal in main cannot be suppressed.
+                    if kernel.best(TableId::MAIN, packet).is_some_and(|r| r.legs.is_empty() && !r.is_ours()) {
+                        continue;
+                    }
                     let verdict = kernel.lookup(packet);
                     prop_assert!(verdict.within(&only), "{:?}: {:?}", packet, verdict);
                 }
+            }
+        }
+    }
+
+    /// Where nothing is to leave when all are down, nothing does by a default of an uplink's; and what was better before
+    /// us is still better.
+    #[test]
+    fn nothing_leaves_when_all_are_down(mut world in world()) {
+        world.config.all_down = AllDown::Block;
+        let mut kernel = Memory::of(&world);
+        let plan = Daemon::default().round(&world, &mut kernel).plan;
+        let without = kernel.without_ours();
+        for to in destinations() {
+            let family = Family::of(to);
+            let ruled = kernel.rules.iter().any(|r| !r.is_ours() && r.family == family && ![0, 32766, 32767].contains(&r.pref));
+            if !plan.active[family].is_empty() || !plan.slots.multihomed() || ruled {
+                continue;
+            }
+            let uplinks = plan.uplinks.iter().filter(|u| u.legs[family].configured());
+            let uplinks: BTreeSet<IfIndex> = uplinks.map(|u| u.dev.index).collect();
+            let Some(best) = without.best(TableId::MAIN, Packet::to(to)) else { continue };
+            let same = without.routes.iter().filter(|r| r.key == best.key);
+            let mut legs = same.flat_map(|r| &r.legs).peekable();
+            let theirs = legs.peek().is_some() && legs.all(|leg| uplinks.contains(&leg.dev));
+            let after = kernel.lookup(Packet::to(to));
+            if best.key.dest.prefix_len() == 0 && theirs {
+                prop_assert_eq!(after, Verdict::Refused, "{}", to);
+            } else {
+                prop_assert_eq!(after, without.lookup(Packet::to(to)), "{}", to);
             }
         }
     }
@@ -289,6 +329,15 @@ fn leak(kernel: &Memory, plan: &Plan) -> Option<String> {
         let takes_all = r.mark.is_none() && r.from.is_none() && r.suppress.is_none();
         !r.is_ours() && r.pref < 32766 && r.table == Some(TableId::MAIN) && takes_all
     };
+    // Of two with one preference the earlier counts. Whoever lets the kernel choose is given one ahead of all of ours, so
+    // only who insists on ours, and comes later, is behind.
+    let behind = |(at, r): (usize, &FibRule)| {
+        !r.is_ours()
+            && kernel.rules[..at].iter().any(|o| o.is_ours() && (o.family, o.pref) == (r.family, r.pref))
+    };
+    if kernel.rules.iter().enumerate().any(behind) {
+        return None;
+    }
     if kernel.rules.iter().any(|r| into_ours(r) || main_ahead(r)) {
         return None;
     }
@@ -299,13 +348,47 @@ fn leak(kernel: &Memory, plan: &Plan) -> Option<String> {
         let (before, after) = (without.lookup(Packet::to(to)), kernel.lookup(Packet::to(to)));
         let fine = match &before {
             Verdict::Nowhere => true,
-            before if before.within(&uplinks) => after.within(&uplinks),
+            before if before.within(&uplinks) => {
+                let blocks = |r: &Route| r.family() == family && r.hops.is_empty();
+                let refused = after == Verdict::Refused && plan.desired.routes.iter().any(blocks);
+                refused || after.within(&uplinks)
+            }
             before => *before == after,
         };
         let main = without.best(TableId::MAIN, Packet::to(to));
         let left_to_main = main.is_some_and(|r| r.key.dest.prefix_len() > 1 || r.legs.is_empty());
         (!fine && !left_to_main).then(|| format!("{to}: {before:?} without us, now {after:?}"))
     })
+}
+
+/// What is promised of uplinks that are not well.
+fn check_health(plan: &Plan) -> Result<(), TestCaseError> {
+    for family in Family::BOTH {
+        let active = &plan.active[family];
+        let balanced = plan.desired.routes.iter().filter(|r| r.family() == family && r.steers());
+        let legs: BTreeSet<IfIndex> = balanced.flat_map(|r| &r.hops).map(|hop| hop.dev.index).collect();
+        for uplink in &plan.uplinks {
+            let state = uplink.legs[family].state;
+            let usable = matches!(state, State::Up | State::Degraded | State::Held);
+            let used = active.contains(&uplink.slot);
+            prop_assert!(
+                !legs.contains(&uplink.dev.index) || used,
+                "{} is a leg and not active",
+                uplink.name
+            );
+            prop_assert!(!used || usable, "{} is active and {}", uplink.name, state);
+            prop_assert!(!usable || !active.is_empty(), "{} is {} and none is active", uplink.name, state);
+        }
+        for moved in plan.desired.moves.iter().filter(|m| m.family == family) {
+            prop_assert!(
+                !active.is_empty() && !active.contains(&moved.slot),
+                "{:?} with {:?}",
+                moved,
+                active
+            );
+        }
+    }
+    Ok(())
 }
 
 fn check_layout(kernel: &Memory, plan: &Plan) -> Result<(), TestCaseError> {
@@ -323,6 +406,7 @@ fn check_layout(kernel: &Memory, plan: &Plan) -> Result<(), TestCaseError> {
             prop_assert_ne!(one.slot.mark(), other.slot.mark());
         }
     }
+    check_health(plan)?;
     let keys: BTreeSet<_> = plan.desired.routes.iter().map(|r| &r.key).collect();
     prop_assert_eq!(keys.len(), plan.desired.routes.len(), "no two routes with one key");
     for ours in plan.desired.routes.iter().filter(|r| r.key.table == TableId::MAIN) {

@@ -89,7 +89,7 @@ fn code(text: &str) -> Vec<(usize, &str)> {
 }
 
 fn is_test(name: &str) -> bool {
-    name.ends_with("tests.rs") || name == "config/folder.rs"
+    name.ends_with("tests.rs") || name.contains("/tests/") || name == "config/folder.rs"
 }
 
 fn violations(pure: impl Fn(&str) -> bool, words: &[&str]) -> Vec<String> {

@@ -358,6 +358,13 @@ fn failback(settings: &Settings, metered: bool) -> Failback {
     }
 }
 
+/// Whether an uplink was in use when somebody last decided: the balanced default leads over it. Its source rules tell
+/// nothing, for one that is unproven, drained or at a portal has them as well, and where all are lost each has them.
+fn carried(observed: &Observed, family: Family, dev: IfIndex) -> bool {
+    let balanced = observed.kernel.routes.iter().filter(|r| r.family() == family && r.steers());
+    balanced.flat_map(|route| &route.hops).any(|hop| hop.dev.index == dev)
+}
+
 /// What is known of the health of those whose link is there.
 fn judge(found: &mut Found, observed: &Observed, health: &Health) {
     for uplink in &mut found.uplinks {
@@ -365,7 +372,7 @@ fn judge(found: &mut Found, observed: &Observed, health: &Health) {
         for family in Family::BOTH {
             let leg = &mut uplink.legs[family];
             if leg.link {
-                let carried = observed.kernel.carries(slot, family, uplink.dev.index);
+                let carried = carried(observed, family, uplink.dev.index);
                 (leg.state, leg.why) = health.judge(slot, family, drained, carried);
                 let private = leg
                     .addresses

@@ -10,7 +10,7 @@ use super::layout::Slot;
 use super::net::{Family, IfIndex, IfName, MacAddr, Metric, PerFamily, Pref, TableId};
 use super::nft::Generation;
 use super::route::Route;
-use super::rule::{Rule, Selector};
+use super::rule::Rule;
 use super::sysctl::Sysctl;
 
 /// Everything that a round of planning sees.
@@ -53,22 +53,6 @@ pub struct Kernel {
     pub originals: BTreeMap<Sysctl, String>,
     /// Uplinks whose running flows were moved already; nothing in the kernel tells.
     pub moved: BTreeSet<(Family, Slot)>,
-}
-
-impl Kernel {
-    /// Whether an uplink was in use when somebody last decided: the balanced default leads over it, or, where there is
-    /// none, its addresses have rules.
-    pub fn carries(&self, slot: Slot, family: Family, dev: IfIndex) -> bool {
-        let sourced = |rule: &Rule| {
-            rule.family == family && rule.table == slot.table() && matches!(rule.selector, Selector::From(_))
-        };
-        let balanced = self.routes.iter().filter(|route| route.family() == family && route.steers());
-        let mut legs = balanced.flat_map(|route| &route.hops).peekable();
-        match legs.peek() {
-            Some(_) => legs.any(|leg| leg.dev.index == dev),
-            None => self.rules.iter().any(sourced),
-        }
-    }
 }
 
 /// An interface.

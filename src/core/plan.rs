@@ -195,14 +195,15 @@ impl FamilyPlan<'_> {
     /// The one multipath default over the active uplinks.
     ///
     /// In main with a metric one better than the best of the uplinks' own, so that whatever beats those keeps
-    /// beating ours. Where no metric is free there, in a table of its own directly ahead of main, for as long as
-    /// main's own best default leads out of an uplink.
+    /// beating ours. Where no metric is free there, or nothing is to leave, in a table of its own directly ahead of
+    /// main, for as long as main's own best default leads out of an uplink.
     fn balanced_default(&mut self, active: &[Slot], all_down: AllDown) {
         let family = self.family;
         let legs = self.uplinks.iter().filter(|u| active.contains(&u.slot));
         let hops: Vec<_> = legs
             .filter_map(|u| Some(NextHop { weight: u.weight, ..next_hop(u, &u.legs[family])? }))
             .collect();
+        let blocked = hops.is_empty();
         let hops = match hops.as_slice() {
             // No legs: nothing leaves by a default route at all.
             [] if all_down == AllDown::Block && self.configured().next().is_some() => hops,
@@ -213,7 +214,9 @@ impl FamilyPlan<'_> {
         };
         let dest = family.default_prefix();
         let route = |table, metric| Route { key: RouteKey { table, dest, metric }, src: None, hops };
-        match self.free_metric() {
+        // Our first rule asks main, and a refusal there is not suppressed: it would hit what is bound to an uplink, the
+        // probes that find out when it is back among it, and every VPN whose rule comes later.
+        match self.free_metric().filter(|_| !blocked) {
             Some(metric) => {
                 self.desired.routes.insert(route(TableId::MAIN, metric));
             }
@@ -221,6 +224,8 @@ impl FamilyPlan<'_> {
                 self.desired.routes.insert(route(BALANCED_TABLE, usual_metric(family)));
                 self.desired.rules.extend(bypass_rules(family));
             }
+            // Somebody else's default stands in for the uplinks, or there is none to be blocked.
+            None if blocked => {}
             None => self
                 .notes
                 .push(format!("{family}: main's own default does not lead out of an uplink; it stands")),

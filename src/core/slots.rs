@@ -128,10 +128,15 @@ impl Slots {
         self.entries.retain(|e| &e.identity != identity || e.interface != interface.as_str());
     }
 
-    /// Takes an uplink out or puts it back, by name; tells whether there is one.
-    pub fn drain(&mut self, name: &UplinkName, drained: bool) -> bool {
-        let entry = self.entries.iter_mut().find(|e| &e.name == name);
-        entry.map(|entry| entry.drained = drained).is_some()
+    /// The uplink of a name. Where two are called so (two networks, both called Home), the one that was seen last.
+    pub fn named(&self, name: &UplinkName) -> Option<&Entry> {
+        self.entries.iter().filter(|e| &e.name == name).max_by_key(|e| e.seen)
+    }
+
+    /// Takes an uplink out or puts it back.
+    pub fn drain(&mut self, slot: Slot, drained: bool) {
+        let entry = self.entries.iter_mut().find(|e| e.slot == slot);
+        entry.into_iter().for_each(|entry| entry.drained = drained);
     }
 
     /// Whether an uplink was taken out.
@@ -270,6 +275,17 @@ mod tests {
         assert!(!slots.multihomed());
         slots.assign(&profile("C"), &name("cable"), &dev("eth0"), &[], &none());
         assert!(slots.multihomed());
+    }
+
+    #[test]
+    fn of_two_with_one_name_the_last_seen_is_meant() {
+        let mut slots = Slots::default();
+        // Two Wi-Fi networks whose profiles are both called Home; the second is in use.
+        slots.assign(&profile("A"), &name("Home"), &dev("wlan0"), &[], &none());
+        let present = slots.assign(&profile("B"), &name("Home"), &dev("wlan0"), &[profile("B")], &none());
+        assert_eq!(slots.named(&name("Home")).map(|e| e.slot), present);
+        slots.drain(present.unwrap(), true);
+        assert_eq!(slots.entries().iter().map(|e| e.drained).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]

@@ -183,18 +183,16 @@ impl Rounds {
 
     /// Takes an uplink out, or puts it back, until told otherwise.
     pub(super) fn drain(&mut self, name: &UplinkName, drained: bool) -> Result<(), String> {
+        let slot = self.slot_of(name)?;
         let slots = self.slots.as_mut().ok_or(TOO_EARLY)?;
-        if !slots.drain(name, drained) {
-            return Err(format!("no uplink is called {name}"));
-        }
+        slots.drain(slot, drained);
         state::save_slots(&self.dirs, slots).map_err(|error| chain(&error))
     }
 
     /// The slot of an uplink by its name.
     pub(super) fn slot_of(&self, name: &UplinkName) -> Result<Slot, String> {
         let slots = self.slots.as_ref().ok_or(TOO_EARLY)?;
-        let entry = slots.entries().iter().find(|entry| &entry.name == name);
-        entry.map(|entry| entry.slot).ok_or_else(|| format!("no uplink is called {name}"))
+        slots.named(name).map(|entry| entry.slot).ok_or_else(|| format!("no uplink is called {name}"))
     }
 
     /// The memory of slots; from its file, or, where that is lost, from the rules in the kernel.

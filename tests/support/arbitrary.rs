@@ -1,6 +1,7 @@
 //! Worlds that could be: whatever is drawn, the kernel would have taken.
 
 mod build;
+mod health;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -212,11 +213,12 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
     let ports: Vec<_> = (0..ROSTER.len()).map(|n| prop::option::weighted(0.5, port(n))).collect();
     let filters =
         prop::collection::vec((select(vec!["eth0", "eth1", "wlan0"]), select(vec!["0", "1", "2"])), 0..3);
-    (ports, foreign_lines(), sections(), any::<(bool, bool)>(), filters).prop_map(
-        |(ports, foreign, config, (v4, v6), filters)| {
+    (ports, foreign_lines(), sections(), any::<(bool, bool)>(), filters, health::drawn()).prop_map(
+        |(ports, foreign, config, (v4, v6), filters, health)| {
             let mut world = World { forwards: PerFamily { v4, v6 }, ..World::default() };
             // Two sections can give one name, which is refused: then there is no configuration.
             world.config = config::parse(Path::new("config.toml"), &config).unwrap_or_default();
+            health.put(&mut world);
             for (name, value) in filters {
                 let name = IfName::new(name).expect("a name");
                 world.sysctls.insert(Sysctl::RpFilter(name), value.to_owned());

@@ -80,7 +80,10 @@ impl Memory {
     pub(crate) fn best(&self, table: TableId, packet: Packet) -> Option<&FibRoute> {
         let fits = |r: &&FibRoute| {
             let live = |leg: &super::fib::FibLeg| !leg.dead && packet.oif.is_none_or(|o| o == leg.dev);
-            let usable = (r.legs.is_empty() && packet.oif.is_none()) || r.legs.iter().any(live);
+            // A refusal holds in IPv4 also of a packet that is bound to a device (fib_table_lookup comes to the type
+            // ahead of the device); in IPv6 it has a device of its own.
+            let refuses = r.legs.is_empty() && (packet.oif.is_none() || r.family() == Family::V4);
+            let usable = refuses || r.legs.iter().any(live);
             r.key.table == table && r.key.dest.contains(&packet.to) && usable
         };
         let rank = |r: &&FibRoute| (u8::MAX - r.key.dest.prefix_len(), r.key.metric);

@@ -57,6 +57,10 @@ impl Scenario {
             daemon.round(before, &mut kernel);
         }
         kernel.become_world(&self.world);
+        // What was drained meanwhile.
+        for entry in self.world.slots.entries() {
+            daemon.slots.drain(entry.slot, entry.drained);
+        }
         let round = daemon.round(&self.world, &mut kernel);
         let again = daemon.round(&self.world, &mut kernel);
         assert_eq!(again.changes, [], "a second round has nothing left to do");
@@ -81,13 +85,25 @@ fn told(Round { plan, changes }: &Round) -> String {
     text
 }
 
+/// Why a leg stands as it does where nobody has probed it.
+const USUAL: [&str; 6] = [
+    "the link is there",
+    "no carrier",
+    "administratively down",
+    "no gateway",
+    "no address",
+    "its manager is at work on it",
+];
+
 fn uplink_line(uplink: &Uplink) -> String {
     let Uplink { name, slot, dev, tier, weight, legs, metered, .. } = uplink;
     let metered = if *metered { " metered" } else { "" };
     let leg = |leg: &Leg| {
         let gateway = leg.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
         let twin = if leg.twin { " twin" } else { "" };
-        format!("{}{gateway}{twin}", leg.state)
+        // The usual reasons need not be told.
+        let why = if USUAL.contains(&leg.why.as_str()) { String::new() } else { format!(" ({})", leg.why) };
+        format!("{}{gateway}{twin}{why}", leg.state)
     };
     let (v4, v6) = (leg(&legs.v4), leg(&legs.v6));
     format!("uplink {name}: slot {slot} dev {dev} tier {tier} weight {weight}{metered}; ipv4 {v4}; ipv6 {v6}")

@@ -31,6 +31,22 @@ impl fmt::Debug for World {
         for e in self.slots.entries() {
             writeln!(f, "slot {}: {} {} on {}", e.slot, e.name, e.identity, e.interface)?;
         }
+        let health = &self.health;
+        if health.probing {
+            writeln!(f, "probing")?;
+        }
+        for ((slot, family), opinion) in &health.opinions {
+            let standing = format!("{:?}", opinion.standing).to_lowercase();
+            let proven = if opinion.proven { "" } else { " unanswered" };
+            writeln!(f, "health {slot} {family} {standing}{proven}: {}", opinion.why)?;
+        }
+        for (slot, manual) in &health.manual {
+            writeln!(f, "manual {slot} {}", manual.as_str())?;
+        }
+        for (slot, family) in &health.leaving {
+            writeln!(f, "leaving {slot} {family}")?;
+        }
+        writeln!(f, "# drained {:?}, all-down {:?}", self.drained, self.config.all_down)?;
         for section in &self.config.uplinks {
             writeln!(f, "# {:?} {:?}", section.matcher, section.settings)?;
         }

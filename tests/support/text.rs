@@ -22,14 +22,23 @@
 //! forwarding ipv4
 //! sysctl net/ipv4/conf/eth0/rp_filter 1
 //! unheard NetworkManager: no answer
-//! slot 1: name profile 6f1b… on eth0     # what the daemon remembers; also: interface eth0, name dsl
+//! slot 1: name profile 6f1b… on eth0     # what the daemon remembers; also: interface eth0, name dsl; then: drained
+//!
+//! # What is known of health: the slot, the family, where it stands and why.
+//! probing                                # an uplink of which nothing is known has yet to prove itself
+//! health 1 ipv4 down: no answer          # also: unproven, up, degraded, portal, held; after it: unanswered
+//! manual 1 down                          # also: up
+//! leaving 1 ipv4                         # its running flows should move
 //! ```
 //!
 //! Connected routes of addresses and the three usual rules need not be written; neither need settings that are 0.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde_json::json;
+use uplinkd::core::health::{Manual, Opinion, Standing};
+use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, Metric, TableId, Weight};
 use uplinkd::core::observed::{Address, Link, LinkFacts, Manager, Neighbour, Profile, Stage};
 use uplinkd::core::route::RouteKey;
@@ -95,6 +104,20 @@ fn read<'a>(
             world.sysctls.insert(key, words.next().to_owned());
         }
         "unheard" => world.unheard.push(line.trim_start_matches("unheard ").to_owned()),
+        "probing" => world.health.probing = true,
+        "health" => {
+            let (key, opinion) = health(&mut words, line);
+            world.health.opinions.insert(key, opinion);
+        }
+        "manual" => {
+            let (slot, word) = (numbered(&mut words), words.next());
+            let manual = [Manual::Up, Manual::Down].into_iter().find(|m| m.as_str() == word);
+            world.health.manual.insert(slot, manual.expect("up or down"));
+        }
+        "leaving" => {
+            let key = (numbered(&mut words), family_of(words.next()));
+            world.health.leaving.insert(key);
+        }
         "slot" => slots.push(slot(slots.len(), &mut words)),
         _ if first.ends_with(':') && words.next_ends_with(':') => {
             let index = IfIndex(first.trim_end_matches(':').parse().expect("a number"));
@@ -306,5 +329,38 @@ fn slot(seen: usize, words: &mut Words) -> serde_json::Value {
     let name = words.next();
     let identity = BTreeMap::from([(words.next(), words.next())]);
     assert_eq!(words.next(), "on");
-    json!({ "slot": slot, "name": name, "identity": identity, "interface": words.next(), "seen": seen })
+    let interface = words.next();
+    let drained = words.taken("drained");
+    json!({
+        "slot": slot, "name": name, "identity": identity, "interface": interface, "seen": seen, "drained": drained
+    })
+}
+
+fn numbered(words: &mut Words) -> Slot {
+    Slot::new(words.parsed()).expect("1 to 63")
+}
+
+fn family_of(word: &str) -> Family {
+    match word {
+        "ipv4" => Family::V4,
+        "ipv6" => Family::V6,
+        other => panic!("{other}"),
+    }
+}
+
+/// Where a family of an uplink stands; the reason is the rest of the line.
+fn health(words: &mut Words, line: &str) -> ((Slot, Family), Opinion) {
+    let key = (numbered(words), family_of(words.next()));
+    let standing = match words.next().trim_end_matches(':') {
+        "unproven" => Standing::Unproven,
+        "up" => Standing::Up,
+        "degraded" => Standing::Degraded,
+        "portal" => Standing::Portal,
+        "down" => Standing::Down,
+        "held" => Standing::Held,
+        other => panic!("{other}"),
+    };
+    let proven = !words.taken("unanswered:") && standing != Standing::Unproven;
+    let why = line.split_once(": ").map_or("", |(_, why)| why.trim());
+    (key, Opinion { proven, ..Opinion::new(standing, Instant::now(), why.to_owned()) })
 }

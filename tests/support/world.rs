@@ -1,10 +1,11 @@
 //! Everything that is not ours: what the kernel and the managers hold, what the administrator wants, what the
 //! daemon remembers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uplinkd::config::Config;
 use uplinkd::core::health::Health;
+use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, PerFamily, TableId};
 use uplinkd::core::observed::{Address, Link, LinkFacts, Neighbour};
 use uplinkd::core::slots::Slots;
@@ -18,6 +19,8 @@ pub(crate) struct World {
     pub(crate) config: Config,
     pub(crate) slots: Slots,
     pub(crate) health: Health,
+    /// Which slots are taken out by hand; none where the memory tells.
+    pub(crate) drained: Option<BTreeSet<Slot>>,
     pub(crate) links: Vec<Link>,
     pub(crate) addresses: Vec<Address>,
     pub(crate) neighbours: Vec<Neighbour>,

@@ -1,160 +1,14 @@
 //! The monitor in simulated time, on a network that fails on demand.
 
+mod mended;
+mod net;
+mod properties;
+mod witness;
+
 use super::*;
+use net::{Net, probe};
 
 const MS: Duration = Duration::from_millis(1);
-
-/// A network in simulated time: how each target answers, and what other traffic the link carries.
-struct Net {
-    start: Instant,
-    now: Instant,
-    monitor: Monitor,
-    /// The round-trip time of each target; none where it does not answer.
-    targets: Vec<(Probe, Option<Duration>)>,
-    /// What the portal checks meet; none for no answer.
-    page: Option<Outcome>,
-    /// Packets a second, sent and received.
-    traffic: (u64, u64),
-    sent: Vec<(Duration, Probe)>,
-    flying: Vec<(Instant, u64, Outcome)>,
-    counters: Counters,
-    counted: Instant,
-    turns: Vec<(Duration, Standing)>,
-}
-
-fn probe(text: &str) -> Probe {
-    text.parse().unwrap()
-}
-
-impl Net {
-    fn new(targets: &[&str]) -> Self {
-        let start = Instant::now();
-        let targets: Vec<_> = targets.iter().map(|text| (probe(text), Some(20 * MS))).collect();
-        let mut net = Net {
-            start,
-            now: start,
-            monitor: Monitor::new(Standing::Unproven, start),
-            targets,
-            page: Some(Outcome::Answered(30 * MS)),
-            traffic: (0, 0),
-            sent: Vec::new(),
-            flying: Vec::new(),
-            counters: Counters { sent: 1000, received: 1000 },
-            counted: start,
-            turns: Vec::new(),
-        };
-        net.configure(|_| {});
-        net.monitor.set_open(true, start);
-        net
-    }
-
-    fn usual() -> Self {
-        Net::new(&["icmp:1.1.1.1", "icmp:8.8.8.8", "dns:9.9.9.9", "tcp:208.67.222.222:443"])
-    }
-
-    fn configure(&mut self, change: impl FnOnce(&mut Subject)) {
-        let mut subject = Subject {
-            targets: self.targets.iter().map(|(probe, _)| probe.clone()).collect(),
-            checks: vec![probe("http://check.example/ status=204")],
-            limits: Thresholds::DEFAULT,
-            sparse: false,
-        };
-        change(&mut subject);
-        self.monitor.configure(&subject, self.now);
-    }
-
-    fn answers(&mut self, rtt: Option<Duration>) -> &mut Self {
-        self.targets.iter_mut().for_each(|(_, answer)| *answer = rtt);
-        self
-    }
-
-    /// Everything behind the link is gone: nothing answers, and nothing comes back.
-    fn cut(&mut self) {
-        self.answers(None);
-        (self.page, self.traffic.1) = (None, 0);
-        self.flying.retain(|(_, _, outcome)| matches!(outcome, Outcome::Failed(_)));
-    }
-
-    fn mend(&mut self) {
-        self.answers(Some(20 * MS));
-        (self.page, self.traffic.1) = (Some(Outcome::Answered(30 * MS)), self.traffic.0);
-    }
-
-    fn standing(&self) -> Standing {
-        self.monitor.opinion().standing
-    }
-
-    /// Lets time pass.
-    fn run(&mut self, time: Duration) -> &mut Self {
-        let end = self.now + time;
-        while self.now <= end {
-            self.step();
-            self.now += MS;
-        }
-        self
-    }
-
-    /// Lets time pass until it stands like this; returns for how long.
-    fn until(&mut self, standing: Standing, limit: Duration) -> Duration {
-        let start = self.now;
-        while self.standing() != standing {
-            assert!(
-                self.now - start < limit,
-                "still {:?} after {limit:?}; {:?}",
-                self.standing(),
-                self.turns
-            );
-            self.run(Duration::ZERO);
-        }
-        self.now - start
-    }
-
-    fn step(&mut self) {
-        let (send, receive) = self.traffic;
-        let at = |time: Instant, rate: u64| (time - self.start).as_millis() as u64 * rate / 1000;
-        let passed = |rate: u64| at(self.now, rate) - at(self.counted, rate);
-        self.counters.sent += passed(send);
-        self.counters.received += passed(receive);
-        self.counted = self.now;
-        let (landed, flying) =
-            std::mem::take(&mut self.flying).into_iter().partition(|(at, ..)| *at <= self.now);
-        self.flying = flying;
-        let landed: Vec<(Instant, u64, Outcome)> = landed;
-        for (_, id, outcome) in landed {
-            let answered = matches!(outcome, Outcome::Answered(_));
-            self.counters.received += u64::from(answered);
-            self.monitor.answer(id, &outcome, Cost { bytes: 84, packets: 1 }, self.now);
-        }
-        if self.monitor.sample_due(self.now).is_some_and(|due| due <= self.now) {
-            self.monitor.sample(self.counters, self.now);
-        }
-        if self.monitor.due().is_some_and(|due| due <= self.now) {
-            for request in self.monitor.poll(self.now) {
-                self.send(request);
-            }
-        }
-        let standing = self.standing();
-        if self.turns.last().is_none_or(|(_, last)| *last != standing) {
-            self.turns.push((self.now - self.start, standing));
-        }
-    }
-
-    fn send(&mut self, Request { id, probe, limit }: Request) {
-        self.counters.sent += 1;
-        let rtt = self.targets.iter().find(|(known, _)| *known == probe).map(|(_, rtt)| *rtt);
-        let outcome = match rtt {
-            Some(rtt) => rtt.map(Outcome::Answered),
-            None => self.page.clone(),
-        };
-        let after = match &outcome {
-            Some(Outcome::Answered(rtt)) => *rtt,
-            Some(_) => 30 * MS,
-            None => limit,
-        };
-        self.sent.push((self.now - self.start, probe));
-        self.flying.push((self.now + after, id, outcome.unwrap_or(Outcome::Failed("no answer".into()))));
-    }
-}
 
 #[test]
 fn a_new_uplink_is_used_once_it_has_answered() {
@@ -321,21 +175,6 @@ fn a_portal_is_neither_dead_nor_good() {
 }
 
 #[test]
-fn a_portal_that_asks_again_is_seen_as_one() {
-    let mut net = Net::usual();
-    net.run(Duration::from_secs(10));
-    assert_eq!(net.standing(), Standing::Up);
-    net.answers(None).page = Some(Outcome::Portal("redirected".into()));
-    net.until(Standing::Portal, Duration::from_secs(5));
-    // A dead link is no portal, and is looked at for one now and then.
-    net.page = None;
-    net.run(Duration::from_secs(70));
-    assert_eq!(net.standing(), Standing::Down, "{:?}", net.turns);
-    net.page = Some(Outcome::Portal("redirected".into()));
-    net.until(Standing::Portal, Duration::from_secs(61));
-}
-
-#[test]
 fn a_portal_that_lets_nothing_through_is_seen_as_one() {
     let mut net = Net::usual();
     net.answers(None).page = Some(Outcome::Portal("redirected".into()));
@@ -355,27 +194,6 @@ fn what_the_manager_says_is_looked_into() {
     net.monitor.hear(Some(Connectivity::Portal), net.now);
     net.run(Duration::from_secs(10));
     assert_eq!(net.standing(), Standing::Up);
-}
-
-#[test]
-fn without_a_page_to_look_at_a_portal_is_forgotten() {
-    let mut net = Net::usual();
-    net.page = Some(Outcome::Portal("redirected".into()));
-    net.until(Standing::Portal, Duration::from_secs(5));
-    net.configure(|subject| subject.checks.clear());
-    net.until(Standing::Up, Duration::from_secs(5));
-}
-
-#[test]
-fn a_metered_link_that_was_bad_is_found_good_again_without_traffic() {
-    let mut net = Net::usual();
-    net.configure(|subject| subject.sparse = true);
-    net.traffic = (50, 50);
-    net.run(Duration::from_secs(5)).answers(Some(800 * MS));
-    net.until(Standing::Degraded, Duration::from_secs(60));
-    net.traffic = (0, 0);
-    net.answers(Some(20 * MS));
-    net.until(Standing::Up, Duration::from_secs(120));
 }
 
 #[test]
@@ -450,4 +268,40 @@ fn a_quorum_has_to_answer() {
     assert_eq!(net.standing(), Standing::Up, "{:?}", net.turns);
     net.targets[1].1 = None;
     net.until(Standing::Down, Duration::from_secs(10));
+}
+
+#[test]
+fn a_portal_that_asks_again_is_seen_as_one() {
+    let mut net = Net::usual();
+    net.run(Duration::from_secs(10));
+    assert_eq!(net.standing(), Standing::Up);
+    net.answers(None).page = Some(Outcome::Portal("redirected".into()));
+    net.until(Standing::Portal, Duration::from_secs(5));
+    // A dead link is no portal, and is looked at for one now and then.
+    net.page = None;
+    net.run(Duration::from_secs(70));
+    assert_eq!(net.standing(), Standing::Down, "{:?}", net.turns);
+    net.page = Some(Outcome::Portal("redirected".into()));
+    net.until(Standing::Portal, Duration::from_secs(61));
+}
+
+#[test]
+fn without_a_page_to_look_at_a_portal_is_forgotten() {
+    let mut net = Net::usual();
+    net.page = Some(Outcome::Portal("redirected".into()));
+    net.until(Standing::Portal, Duration::from_secs(5));
+    net.configure(|subject| subject.checks.clear());
+    net.until(Standing::Up, Duration::from_secs(5));
+}
+
+#[test]
+fn a_metered_link_that_was_bad_is_found_good_again_without_traffic() {
+    let mut net = Net::usual();
+    net.configure(|subject| subject.sparse = true);
+    net.traffic = (50, 50);
+    net.run(Duration::from_secs(5)).answers(Some(800 * MS));
+    net.until(Standing::Degraded, Duration::from_secs(60));
+    net.traffic = (0, 0);
+    net.answers(Some(20 * MS));
+    net.until(Standing::Up, Duration::from_secs(120));
 }

@@ -261,7 +261,7 @@ impl Machine {
     pub fn install_deb(&self, package: &Path) -> Duration {
         let start = Instant::now();
         self.copy_in(package, "/root/install.deb", 0o644);
-        self.sh("apt-get -q -y -o Dpkg::Options::=--force-confold install /root/install.deb").ok();
+        self.sh("apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-confold install /root/install.deb").ok();
         start.elapsed()
     }
 

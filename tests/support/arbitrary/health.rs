@@ -1,0 +1,76 @@
+//! What can be known of uplinks, and what can be decided over it by hand.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use uplinkd::config::AllDown;
+use uplinkd::core::health::{Health, Manual, Opinion, Standing};
+use uplinkd::core::layout::Slot;
+use uplinkd::core::net::Family;
+
+use crate::support::world::World;
+
+/// Health, whom somebody has drained, and what is wanted when all are down.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Drawn {
+    health: Health,
+    drained: BTreeSet<Slot>,
+    all_down: AllDown,
+}
+
+impl Drawn {
+    pub(super) fn put(self, world: &mut World) {
+        (world.health, world.drained) = (self.health, Some(self.drained));
+        world.config.all_down = self.all_down;
+    }
+}
+
+/// The first slots, which are those that are given.
+fn slot() -> impl Strategy<Value = Slot> {
+    (1..6u8).prop_map(|n| Slot::new(n).expect("a slot"))
+}
+
+fn key() -> impl Strategy<Value = (Slot, Family)> {
+    (slot(), select(Family::BOTH.to_vec()))
+}
+
+fn opinion() -> impl Strategy<Value = Opinion> {
+    let standings = vec![
+        Standing::Unproven,
+        Standing::Up,
+        Standing::Degraded,
+        Standing::Portal,
+        Standing::Down,
+        Standing::Down,
+        Standing::Held,
+    ];
+    (select(standings), prop::bool::weighted(0.8)).prop_map(|(standing, proven)| Opinion {
+        proven,
+        ..Opinion::new(standing, Instant::now(), "drawn".to_owned())
+    })
+}
+
+/// Any; a third of them nothing at all, and some with all down.
+pub(super) fn drawn() -> impl Strategy<Value = Drawn> {
+    let down =
+        || Opinion { proven: true, ..Opinion::new(Standing::Down, Instant::now(), "drawn".to_owned()) };
+    let all = move || Slot::all().flat_map(|slot| Family::BOTH.map(|family| (slot, family)));
+    let opinions = prop_oneof![
+        4 => prop::collection::btree_map(key(), opinion(), 0..10),
+        1 => Just(all().map(|key| (key, down())).collect()),
+    ];
+    let manual = prop::collection::btree_map(slot(), select(vec![Manual::Up, Manual::Down]), 0..2);
+    let leaving = prop::collection::btree_set(key(), 0..4);
+    let drained = prop::collection::btree_set(slot(), 0..2);
+    let all_down = select(vec![AllDown::Keep, AllDown::Block]);
+    let some = (any::<bool>(), opinions, manual, leaving, drained, all_down).prop_map(
+        |(probing, opinions, manual, leaving, drained, all_down)| Drawn {
+            health: Health { probing, opinions, manual, leaving },
+            drained,
+            all_down,
+        },
+    );
+    prop_oneof![1 => Just(Drawn::default()), 2 => some]
+}
