@@ -63,7 +63,8 @@
 //! uplink; the one that selects all, first in the block, looks only at routes of main that are more specific than a /1,
 //! so that what is meant for the LAN stays there. A catch-all ahead of main would take the traffic of every VPN. Only
 //! where an uplink's own default has metric 0, which leaves no better one, does the balanced route live in a table of
-//! its own behind a rule directly ahead of main, and only while main's own best default leads out of an uplink.
+//! its own behind a rule directly ahead of main, and only while main's own best default leads out of an uplink. There is
+//! also where nothing is let out while all are down: a dead end in main would be met by the first of our rules already.
 //!
 //! # The order of changes
 //!

@@ -195,8 +195,8 @@ impl FamilyPlan<'_> {
     /// The one multipath default over the active uplinks.
     ///
     /// In main with a metric one better than the best of the uplinks' own, so that whatever beats those keeps
-    /// beating ours. Where no metric is free there, in a table of its own directly ahead of main, for as long as
-    /// main's own best default leads out of an uplink.
+    /// beating ours. Where no metric is free there, and where it lets nothing out, in a table of its own directly ahead
+    /// of main, for as long as main's own best default leads out of an uplink.
     fn balanced_default(&mut self, active: &[Slot], all_down: AllDown) {
         let family = self.family;
         let legs = self.uplinks.iter().filter(|u| active.contains(&u.slot));
@@ -211,9 +211,12 @@ impl FamilyPlan<'_> {
             [only] => vec![NextHop { weight: Default::default(), ..only.clone() }],
             _ => hops,
         };
+        let dead_end = hops.is_empty();
         let dest = family.default_prefix();
         let route = |table, metric| Route { key: RouteKey { table, dest, metric }, src: None, hops };
-        match self.free_metric() {
+        // A dead end in main would end every lookup at our first rule, which suppresses routes and not errors
+        // (`fib_rules_lookup`, net/core/fib_rules.c): probes and pinned flows as well.
+        match self.free_metric().filter(|_| !dead_end) {
             Some(metric) => {
                 self.desired.routes.insert(route(TableId::MAIN, metric));
             }
