@@ -19,6 +19,7 @@ use uplinkd::core::diff::diff;
 use uplinkd::core::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, Slot};
 use uplinkd::core::net::{Family, IfIndex, TableId};
 use uplinkd::core::plan::{Plan, plan};
+use uplinkd::core::route::Route;
 use uplinkd::core::rule::Selector;
 
 proptest! {
@@ -294,12 +295,15 @@ fn leak(kernel: &Memory, plan: &Plan) -> Option<String> {
     }
     destinations().into_iter().find_map(|to| {
         let family = Family::of(to);
+        // Nothing is to be let out.
+        let dead_end = |r: &Route| r.hops.is_empty() && r.key.table == BALANCED_TABLE && r.family() == family;
+        let blocked = plan.desired.routes.iter().any(dead_end);
         let uplinks = plan.uplinks.iter().filter(|u| u.legs[family].configured());
         let uplinks: BTreeSet<IfIndex> = uplinks.map(|u| u.dev.index).collect();
         let (before, after) = (without.lookup(Packet::to(to)), kernel.lookup(Packet::to(to)));
         let fine = match &before {
             Verdict::Nowhere => true,
-            before if before.within(&uplinks) => after.within(&uplinks),
+            before if before.within(&uplinks) => after.within(&uplinks) || (after == Verdict::Refused && blocked),
             before => *before == after,
         };
         let main = without.best(TableId::MAIN, Packet::to(to));
