@@ -303,7 +303,9 @@ fn leak(kernel: &Memory, plan: &Plan) -> Option<String> {
         let (before, after) = (without.lookup(Packet::to(to)), kernel.lookup(Packet::to(to)));
         let fine = match &before {
             Verdict::Nowhere => true,
-            before if before.within(&uplinks) => after.within(&uplinks) || (after == Verdict::Refused && blocked),
+            before if before.within(&uplinks) => {
+                after.within(&uplinks) || (after == Verdict::Refused && blocked)
+            }
             before => *before == after,
         };
         let main = without.best(TableId::MAIN, Packet::to(to));

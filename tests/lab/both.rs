@@ -133,6 +133,7 @@ fn an_installation_while_both_are_dead_comes_to_life_with_them() {
     }
     // And one that finds what stood when it was stopped.
     start_with_both_dead(&lab, true, || drop(lab.machine.cmd(&["systemctl", "restart", "uplinkd"]).ok()));
-    let (took, _) = until(&lab, "no events to come", seconds(1), |status| in_use(&lab, status, "ipv4") == [1, 2]);
+    let (took, _) =
+        until(&lab, "no events to come", seconds(1), |status| in_use(&lab, status, "ipv4") == [1, 2]);
     println!("{took:.1?}");
 }

@@ -88,12 +88,20 @@ fn flows_that_were_kept_leave_when_their_isp_goes_too() {
         until_used(&lab, &[1]);
         rest(1000);
         let fault = Instant::now();
-        if fails { lab.isp(2).silent(true) } else { lab.isp(2).carrier(false) }
+        if fails {
+            lab.isp(2).silent(true)
+        } else {
+            lab.isp(2).carrier(false)
+        }
         rest(6000);
         let mut figures = Figures::default();
         mix.stop(fault, 2, &mut figures);
         figures.judge(&format!("kept on ISP 2, which is {what}"), seconds(4));
-        if fails { lab.isp(2).silent(false) } else { lab.isp(2).carrier(true) }
+        if fails {
+            lab.isp(2).silent(false)
+        } else {
+            lab.isp(2).carrier(true)
+        }
         until(&lab, "ISP 2 up", seconds(30), |status| state(status, 2) == "up");
     }
 }

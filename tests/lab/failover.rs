@@ -141,5 +141,9 @@ fn ipv6_fails_over_like_ipv4_and_by_itself() {
         figures.judge(&format!("IPv6, {}, under traffic", fault.0), UNDER_TRAFFIC);
     }
     let went = transitions(&lab, 1);
-    assert_eq!(went.iter().filter(|(state, _)| state == "down").count(), 3, "IPv4 went down by itself: {went:?}");
+    assert_eq!(
+        went.iter().filter(|(state, _)| state == "down").count(),
+        3,
+        "IPv4 went down by itself: {went:?}"
+    );
 }

@@ -115,7 +115,8 @@ fn wrong_names_are_refused_with_a_word() {
     }
     // Past the command line, the bus refuses too.
     let call = "busctl call org.uplinkd.Uplinkd1 /org/uplinkd/Uplinkd1 org.uplinkd.Uplinkd1";
-    for wrong in ["Override ss Wired-connection-1 sideways", "Override ss nobody up", "Drain sb nobody true"] {
+    for wrong in ["Override ss Wired-connection-1 sideways", "Override ss nobody up", "Drain sb nobody true"]
+    {
         let said = lab.machine.sh(&format!("{call} {wrong}"));
         assert!(!said.success() && !said.stderr.is_empty(), "{said}");
         println!("{}", said.stderr.trim());
@@ -189,7 +190,8 @@ fn everybody_hears_what_has_become_of_whom() {
 }
 
 fn fields_of_the_journal(lab: &Lab) {
-    let text = lab.machine.cmd(&["journalctl", "--no-pager", "-o", "json", "-u", "uplinkd", "F_TO=down"]).ok();
+    let text =
+        lab.machine.cmd(&["journalctl", "--no-pager", "-o", "json", "-u", "uplinkd", "F_TO=down"]).ok();
     let entries: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let [entry] = entries.as_slice() else { panic!("{text}") };
     let field = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();

@@ -16,7 +16,10 @@ fn prepare(lab: &Lab) {
     until_used(lab, &[1]);
     let status = lab.machine.status();
     let standby = on(&status, "eth2");
-    assert_eq!((&standby["tier"], &standby["metered"], &standby["failback"]), (&2.into(), &true.into(), &"force".into()));
+    assert_eq!(
+        (&standby["tier"], &standby["metered"], &standby["failback"]),
+        (&2.into(), &true.into(), &"force".into())
+    );
 }
 
 fn probe_bytes(lab: &Lab, isp: u8) -> u64 {

@@ -55,7 +55,8 @@ fn a_target_of_ones_own_proves_nothing() {
 
 /// The processes of the service, and the daemon's memory in kB.
 fn weight(lab: &Lab) -> (usize, u64) {
-    let show = |what: &str| lab.machine.cmd(&["systemctl", "show", "-P", what, "uplinkd"]).ok().trim().to_owned();
+    let show =
+        |what: &str| lab.machine.cmd(&["systemctl", "show", "-P", what, "uplinkd"]).ok().trim().to_owned();
     let processes = lab.machine.read(&format!("/sys/fs/cgroup{}/cgroup.procs", show("ControlGroup")));
     let status = lab.machine.read(&format!("/proc/{}/status", show("MainPID")));
     let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
@@ -74,7 +75,8 @@ fn bad_programs_hurt_only_their_own_uplink() {
     let lab = lab_or_skip!(installed(Spec::router()));
     lab.machine.wait_active(2);
     set(&lab, 1, "hold=0s");
-    let bad = [("hang", HANG, "down"), ("flood", FLOOD, "down"), ("deaf", DEAF, "down"), ("fail", FAIL, "down")];
+    let bad =
+        [("hang", HANG, "down"), ("flood", FLOOD, "down"), ("deaf", DEAF, "down"), ("fail", FAIL, "down")];
     for (name, script, wanted) in bad.into_iter().chain([("fork", FORK, "up"), ("good", GOOD, "up")]) {
         let path = format!("/usr/local/bin/{name}");
         lab.machine.write_mode(&path, script.as_bytes(), 0o755);
@@ -87,8 +89,18 @@ fn bad_programs_hurt_only_their_own_uplink() {
         }
         rest(10_000);
         let status = lab.machine.status();
-        println!("{name}: {} {:?}; processes and kB {start:?} then {:?}", state(&status, 1), said(&lab, 1), weight(&lab));
-        assert_eq!((state(&status, 1), state(&status, 2)), (wanted, "up"), "{name}: {:?}", transitions(&lab, 1));
+        println!(
+            "{name}: {} {:?}; processes and kB {start:?} then {:?}",
+            state(&status, 1),
+            said(&lab, 1),
+            weight(&lab)
+        );
+        assert_eq!(
+            (state(&status, 1), state(&status, 2)),
+            (wanted, "up"),
+            "{name}: {:?}",
+            transitions(&lab, 1)
+        );
         let shares = connect_many(&lab.client().ns, &Via::any(), 30, &echoes4());
         assert_eq!(shares.failures.len(), 0, "{name}: {shares:?}");
         let (processes, memory) = weight(&lab);
@@ -104,6 +116,7 @@ fn bad_programs_hurt_only_their_own_uplink() {
     until_used(&lab, &[1, 2]);
     let left = lab.machine.sh("pgrep -c sleep || true").ok();
     println!("left behind: {}", left.trim());
-    let (_, status) = until(&lab, "no notes", seconds(5), |status| status["notes"] == Value::Array(Vec::new()));
+    let (_, status) =
+        until(&lab, "no notes", seconds(5), |status| status["notes"] == Value::Array(Vec::new()));
     assert_eq!(state(&status, 1), "up");
 }

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use crate::ctl::{Ctl, installed, set};
 use crate::kit::address::{DESTINATIONS, ECHO, RESOLVERS4, RESOLVERS6, echoes4, internet4};
 use crate::kit::{Filter, Lab, NewFlows, Spec, UdpFlow, Via, connect_many, lab_or_skip};
-use crate::watch::{RouteWatch, in_use, rest, seconds, state, to, transitions, until, until_state, until_used};
+use crate::watch::{
+    RouteWatch, in_use, rest, seconds, state, to, transitions, until, until_state, until_used,
+};
 
 /// A router that prefers ISP 1.
 #[track_caller]

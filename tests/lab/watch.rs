@@ -50,7 +50,12 @@ pub(crate) fn in_use(lab: &Lab, status: &Value, family: &str) -> Vec<u8> {
 
 /// Waits until the status is as wanted, without asking all the time; returns how long that took, and the status.
 #[track_caller]
-pub(crate) fn until(lab: &Lab, what: &str, limit: Duration, wanted: impl Fn(&Value) -> bool) -> (Duration, Value) {
+pub(crate) fn until(
+    lab: &Lab,
+    what: &str,
+    limit: Duration,
+    wanted: impl Fn(&Value) -> bool,
+) -> (Duration, Value) {
     let start = Instant::now();
     let status = lab.machine.wait_status(what, limit, |status| {
         let found = wanted(status);

@@ -156,7 +156,12 @@ mod tests {
             let kept = [(0, State::Up, true), (100, State::Up, false), (500, State::Down, false)];
             assert_eq!(moved(&kept, failback), Some(1500));
         }
-        let back = [(0, State::Up, true), (100, State::Up, false), (200, State::Down, false), (300, State::Up, false)];
+        let back = [
+            (0, State::Up, true),
+            (100, State::Up, false),
+            (200, State::Down, false),
+            (300, State::Up, false),
+        ];
         assert_eq!(moved(&back, Failback::Drain(5000 * MS)), Some(5100), "the time goes on");
     }
 }
