@@ -5,8 +5,7 @@
 //! | protocol | [`OWNER`](super::net::OWNER) on every route and rule |
 //! | slot | 1 to 63, one an uplink |
 //! | mark | `slot << 24` under `0x3f000000` |
-//! | table | `7000 + slot`; 7000 itself holds the balanced default where main has no room for it, and the dead end of `all-down = "block"` |
-//! | in table `7000 + slot` | the uplink's default and connected prefixes; `unreachable default metric 4096` |
+//! | table | `7000 + slot`; 7000 itself holds the balanced default where main has no room for it |
 //! | rule base + 0 | `lookup main suppress_prefixlength 1` |
 //! | rule base + 100 + slot | `fwmark MARK lookup TABLE` |
 //! | rule base + 200 + slot | `from ADDRESS lookup TABLE` |

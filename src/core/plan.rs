@@ -139,11 +139,6 @@ impl FamilyPlan<'_> {
             let src = leg.source().filter(IpAddr::is_ipv4);
             let dest = family.default_prefix();
             routes.push(Route { key: RouteKey { table, dest, metric }, src, hops: vec![hop_out] });
-            // Behind it a dead end: without a carrier the kernel skips the default, and what has its uplink would leave by
-            // another, where NAT drops its binding (`nf_nat_oif_changed`) and the far end resets it. A carrier that is
-            // back in a moment has then cost connections; one that stays away has them moved (`Leaving`).
-            let dead_end = RouteKey { table, dest, metric: BEHIND };
-            routes.push(Route { key: dead_end, src: None, hops: Vec::new() });
             for &(dest, src) in &leg.connected {
                 routes.push(Route {
                     key: RouteKey { table, dest, metric },
@@ -295,9 +290,6 @@ impl FamilyPlan<'_> {
 
 /// The metric of our default where no uplink has one of its own: behind every manager's usual ones.
 const NO_DEFAULT_OF_ITS_OWN: u32 = 20_000;
-
-/// The metric of what is met in an uplink's own table when its default does not count.
-const BEHIND: Metric = Metric(4096);
 
 /// What the kernel itself would give a route: 1024 in IPv6 (`IP6_RT_PRIO_USER`, net/ip6_route.h), 0 in IPv4.
 fn usual_metric(family: Family) -> Metric {
