@@ -1,6 +1,5 @@
 //! The daemon dies, or stands still, while there is something to decide.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::ctl::{Ctl, installed, set};
@@ -15,7 +14,7 @@ fn pid(lab: &Lab) -> String {
 /// Does something to the daemon while ISP 1 is dead, and demands that nobody feels it.
 fn unfelt(lab: &Lab, what: &str, disturb: impl FnOnce()) {
     let ns = &lab.client().ns;
-    let dest = |n| SocketAddr::from(to(n, ECHO));
+    let dest = |n| to(n, ECHO);
     let running: Vec<UdpFlow> =
         (1..=4).map(|n| UdpFlow::start(ns, &Via::any(), dest(n), Duration::from_millis(20))).collect();
     let own = UdpFlow::start(lab.machine.netns(), &Via::any(), dest(9), Duration::from_millis(20));
