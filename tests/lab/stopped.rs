@@ -1,6 +1,5 @@
 //! The daemon dies, or stands still, while there is something to decide.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::ctl::{Ctl, installed, set};
