@@ -280,7 +280,7 @@ impl Daemon {
         };
         if outcome.hearing != Hearing::Wait {
             self.heard = true;
-            self.probing.follow(self.rounds.last(), &outcome.failed);
+            self.probing.follow(self.rounds.last(), &outcome.failed, health);
             // What failed does not get better by their waiting; what is new takes its share with its first answer.
             if !self.probing.is_proving() {
                 self.release();

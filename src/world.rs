@@ -186,9 +186,9 @@ impl World {
             Change::DelRoute(route) => self.rtnl.del_route(route).await.map_err(|e| chain(&e)),
             Change::AdoptFlows(ip, mark) => adopt(&[(*ip, *mark)]).await,
             Change::MoveFlows(what) => {
-                move_flows(what).await?;
+                // Not done again and again where a part of it cannot be done at all.
                 self.moved.insert(what.key());
-                Ok(())
+                move_flows(what).await
             }
         }
     }

@@ -23,7 +23,7 @@ pub(super) async fn run(follow: bool, json: bool) -> Result<(), Failure> {
         if message.header().member().is_some_and(|member| member == "Transition") {
             let (time, uplink, family, from, to, why) = body.deserialize().map_err(Failure::new)?;
             let event = Event { time, uplink, family, from, to, why };
-            if past.last() != Some(&event) {
+            if !past.contains(&event) {
                 show(&event, json)?;
             }
         } else if gone(&body) {

@@ -46,7 +46,7 @@ pub struct Move {
     pub slot: Slot,
     /// Its addresses: this machine's own connections from them have to be made anew.
     pub addresses: Vec<IpAddr>,
-    /// Its prefixes, which are reached still.
+    /// The prefixes on all links of this machine: what speaks to those goes on.
     pub connected: Vec<IpNet>,
 }
 

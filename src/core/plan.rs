@@ -237,18 +237,38 @@ impl FamilyPlan<'_> {
         let family = self.family;
         let lost = |leg: &Leg| leg.link && matches!(leg.state, State::Down | State::Portal);
         let leaves = |slot: Slot, leg: &Leg| lost(leg) || health.leaving.contains(&(slot, family));
+        // What is near goes on: a client on the LAN, or a container, that speaks to this very address.
+        let near: Vec<IpNet> = self.near().collect();
+        let elsewhere = |uplink: &Uplink, ip: &IpAddr| {
+            self.observed.addresses.iter().any(|a| a.ip == *ip && a.dev != uplink.dev.index)
+        };
         let moves = self.configured().filter(|(u, leg)| !active.contains(&u.slot) && leaves(u.slot, leg));
         let moves: Vec<_> = moves
             .map(|(uplink, leg)| Move {
                 family,
                 slot: uplink.slot,
-                addresses: leg.addresses.iter().map(IpNet::addr).filter(|ip| !shared.contains(ip)).collect(),
-                connected: leg.connected.iter().map(|(net, _)| *net).collect(),
+                addresses: leg
+                    .addresses
+                    .iter()
+                    .map(IpNet::addr)
+                    .filter(|ip| !shared.contains(ip) && !elsewhere(uplink, ip))
+                    .collect(),
+                connected: near.clone(),
             })
             .collect();
         if !active.is_empty() {
             self.desired.moves.extend(moves);
         }
+    }
+
+    /// The prefixes that are on some link of this machine.
+    fn near(&self) -> impl Iterator<Item = IpNet> {
+        let own = self.observed.addresses.iter().filter(|a| Family::of(a.ip) == self.family);
+        let nets: BTreeSet<IpNet> = own
+            .filter_map(|a| IpNet::new(a.peer.unwrap_or(a.ip), a.prefix_len).ok())
+            .map(|net| net.trunc())
+            .collect();
+        nets.into_iter()
     }
 
     /// Foreign default routes in main, best first.

@@ -211,7 +211,10 @@ impl Slots {
             return Some(self.entries.len() - 1);
         }
         let absent = self.entries.iter().enumerate().filter(|(_, e)| !present.contains(&e.identity));
-        absent.min_by_key(|(_, e)| e.seen).map(|(at, _)| at)
+        let at = absent.min_by_key(|(_, e)| e.seen).map(|(at, _)| at)?;
+        // What was decided over the one that gives way is not said of the next.
+        self.entries[at].drained = false;
+        Some(at)
     }
 }
 

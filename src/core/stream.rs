@@ -72,7 +72,7 @@ fn ipv6(from: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
 }
 
 /// The internet checksum (RFC 1071) of parts of even length.
-fn checksum(parts: &[&[u8]]) -> u16 {
+pub(crate) fn checksum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks_exact(2)).map(|w| u16::from_be_bytes([w[0], w[1]]));
     let sum: u32 = words.map(u32::from).sum();
     let folded = (sum & 0xffff) + (sum >> 16);

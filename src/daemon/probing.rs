@@ -37,6 +37,8 @@ pub(super) struct Probing {
     /// What the last plan went by.
     told: Health,
     slept: Option<Duration>,
+    /// How many monitors there were.
+    born: u64,
 }
 
 struct Watched {
@@ -51,15 +53,14 @@ impl Probing {
     }
 
     /// What a plan should go by.
-    pub(super) fn health(&mut self) -> Health {
+    pub(super) fn health(&self) -> Health {
         let opinions = self.watched.iter().map(|(key, watched)| (*key, watched.monitor.opinion().clone()));
-        self.told = Health {
+        Health {
             probing: true,
             opinions: opinions.collect(),
             manual: self.manual.clone(),
             leaving: self.leaving.due(Instant::now()),
-        };
-        self.told.clone()
+        }
     }
 
     /// Whether a plan would come out otherwise than the last one.
@@ -80,11 +81,12 @@ impl Probing {
 
     /// Observes nothing any more, until the next round.
     pub(super) fn rest(&mut self) {
-        *self = Probing::new(std::mem::take(&mut self.manual));
+        *self = Probing { born: self.born, ..Probing::new(std::mem::take(&mut self.manual)) };
     }
 
-    /// Takes in what a round found, and which of its changes failed.
-    pub(super) fn follow(&mut self, plan: &Plan, failed: &[Change]) {
+    /// Takes in what a round found, which of its changes failed, and by what it was planned.
+    pub(super) fn follow(&mut self, plan: &Plan, failed: &[Change], told: Health) {
+        self.told = told;
         let now = Instant::now();
         let mut present = BTreeSet::new();
         for uplink in &plan.uplinks {
@@ -96,13 +98,18 @@ impl Probing {
             }
         }
         self.watched.retain(|key, _| present.contains(key));
+        // Who gets a slot that is free again begins without what was decided over it.
+        self.manual.retain(|slot, _| plan.slots.entries().iter().any(|entry| entry.slot == *slot));
         self.leaving.follow(plan, now);
     }
 
     fn follow_leg(&mut self, uplink: &Uplink, family: Family, subject: &Subject, stands: bool, now: Instant) {
         let leg = &uplink.legs[family];
         let way = way(uplink, leg, family);
-        let begin = || Watched { monitor: Monitor::new(found(leg.state), now), way: way.clone() };
+        let begin = || {
+            self.born += 1;
+            Watched { monitor: Monitor::new(found(leg.state), self.born, now), way: way.clone() }
+        };
         let Watched { monitor, way: known } = self.watched.entry((uplink.slot, family)).or_insert_with(begin);
         if (known.index, known.gateway) != (way.index, way.gateway) {
             // Elsewhere: what leads nowhere there may lead out here, and what is in flight says nothing.
@@ -123,7 +130,8 @@ impl Probing {
 
     /// Whether the first verdict on somebody is awaited; it comes within seconds.
     pub(super) fn is_proving(&self) -> bool {
-        self.watched.values().any(|watched| watched.monitor.is_proving())
+        let now = Instant::now();
+        self.watched.values().any(|watched| watched.monitor.is_proving(now))
     }
 
     /// Waits until a verdict has changed, or until flows are to be moved. May be dropped while it waits.
@@ -134,6 +142,10 @@ impl Probing {
                 Some(done) = self.asked.join_next() => self.take_in(done),
                 () = sleep_until(due) => {}
             }
+            // What is there already must not be called missing.
+            while let Some(done) = self.asked.try_join_next() {
+                self.take_in(done);
+            }
             self.tick();
             if self.has_news() {
                 return;
@@ -143,7 +155,7 @@ impl Probing {
 
     fn due(&self, now: Instant) -> Option<Instant> {
         let monitors = self.watched.values().map(|watched| &watched.monitor);
-        let dues = monitors.flat_map(|monitor| [monitor.due(), monitor.sample_due(now)]);
+        let dues = monitors.flat_map(|monitor| [monitor.due(now), monitor.sample_due(now)]);
         dues.flatten().chain(self.leaving.next(now)).min()
     }
 
@@ -173,7 +185,7 @@ impl Probing {
                 let counters = links.of(&way.device).map(|both| both[key.1]);
                 monitor.sample(counters.unwrap_or_default(), now);
             }
-            if is_due(monitor.due()) {
+            if is_due(monitor.due(now)) {
                 for Request { id, probe, limit } in monitor.poll(now) {
                     let way = way.clone();
                     self.asked.spawn(async move { (key, id, probes::ask(&probe, &way, limit).await) });

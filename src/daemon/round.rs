@@ -185,8 +185,11 @@ impl Rounds {
     pub(super) fn drain(&mut self, name: &UplinkName, drained: bool) -> Result<(), String> {
         let slot = self.slot_of(name)?;
         let slots = self.slots.as_mut().ok_or(TOO_EARLY)?;
-        slots.drain(slot, drained);
-        state::save_slots(&self.dirs, slots).map_err(|error| chain(&error))
+        let mut decided = slots.clone();
+        decided.drain(slot, drained);
+        state::save_slots(&self.dirs, &decided).map_err(|error| chain(&error))?;
+        *slots = decided;
+        Ok(())
     }
 
     /// The slot of an uplink by its name.

@@ -20,6 +20,7 @@ use super::meter::Meter;
 use super::socket::{failure, random, towards};
 use super::{Outcome, Way, failed};
 use crate::core::net::Family;
+use crate::core::stream::checksum;
 
 /// Type, code, checksum, id, sequence number.
 const HEADER: usize = 8;
@@ -128,17 +129,10 @@ fn request(family: Family, random: [u8; 4 + TOKEN]) -> Packet {
     packet[4..].copy_from_slice(&random);
     // Of ICMPv6 the kernel makes the checksum (RFC 3542, section 3.1).
     if family == Family::V4 {
-        let sum = checksum(&packet);
+        let sum = checksum(&[&packet]);
         packet[2..4].copy_from_slice(&sum.to_be_bytes());
     }
     packet
-}
-
-/// The one's complement of the one's complement sum (RFC 1071).
-fn checksum(packet: &Packet) -> u16 {
-    let sum: u32 = packet.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let folded = (sum >> 16) + (sum & 0xffff);
-    !(((folded >> 16) + folded) as u16)
 }
 
 /// Whether a packet is the answer to the request. IPv4 comes with its header, IPv6 without (raw(7), RFC 3542).
@@ -161,7 +155,7 @@ mod tests {
     #[test]
     fn the_checksum_makes_the_sum_all_ones() {
         let packet = request(Family::V4, RANDOM);
-        assert_eq!(checksum(&packet), 0);
+        assert_eq!(checksum(&[&packet]), 0);
         assert_eq!(request(Family::V4, [0xff; 12])[2..4], [0xf7, 0xff]);
         assert_eq!(request(Family::V6, RANDOM)[..4], [128, 0, 0, 0]);
     }

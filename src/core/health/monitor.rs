@@ -25,6 +25,9 @@ const SAMPLING_IDLE: Duration = Duration::from_millis(500);
 /// Who looks so much later than was due has slept or was stopped, and what was waited for proves nothing.
 const STALLED: Duration = Duration::from_secs(2);
 
+/// How long a first verdict usually takes at most.
+const PROVING: Duration = Duration::from_secs(3);
+
 /// What is to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -57,6 +60,10 @@ pub struct Monitor {
     doubt: Option<String>,
     /// Until when silence is not asked about again.
     silence_rests: Option<Instant>,
+    /// When an answer last came too late, and how long it took.
+    slow: Option<(Instant, Duration)>,
+    /// When probes could last go out again.
+    opened: Option<Instant>,
     window: Window,
     damping: Damping,
     traffic: Traffic,
@@ -94,8 +101,9 @@ pub struct Cost {
 }
 
 impl Monitor {
-    /// Begins to observe. An uplink that carried traffic when we came is taken as it was found.
-    pub fn new(standing: Standing, now: Instant) -> Self {
+    /// Begins to observe. An uplink that carried traffic when we came is taken as it was found. `born` counts the
+    /// monitors, so that no answer to one is taken for an answer to another.
+    pub fn new(standing: Standing, born: u64, now: Instant) -> Self {
         Monitor {
             limits: Thresholds::DEFAULT,
             sparse: false,
@@ -109,11 +117,13 @@ impl Monitor {
             proof: None,
             doubt: None,
             silence_rests: None,
+            slow: None,
+            opened: None,
             window: Window::default(),
             damping: Damping::default(),
             traffic: Traffic::default(),
             last_sample: None,
-            next_id: 0,
+            next_id: born << 32,
             bytes: 0,
         }
     }
@@ -124,7 +134,7 @@ impl Monitor {
             self.window.clear();
             self.phase = Phase::Rest(now);
         }
-        self.portal.configure(&subject.checks);
+        self.portal.configure(&subject.checks, now);
         (self.limits, self.sparse) = (subject.limits, subject.sparse);
         if self.targets.is_empty() {
             self.stand(Standing::Up, now, "it is not probed".to_owned());
@@ -143,6 +153,7 @@ impl Monitor {
         self.open = open;
         self.begin_anew(now);
         if open {
+            self.opened = Some(now);
             self.portal.look_at(now);
         } else if !self.targets.is_empty() {
             if self.opinion.standing.lives() {
@@ -188,7 +199,7 @@ impl Monitor {
         if !self.is_active() {
             return Vec::new();
         }
-        if self.due().is_some_and(|due| now.saturating_duration_since(due) > STALLED) {
+        if self.due(now).is_some_and(|due| now.saturating_duration_since(due) > STALLED) {
             self.begin_anew(now);
         }
         if self.opinion.held_until.is_some_and(|until| now >= until) {
@@ -207,11 +218,11 @@ impl Monitor {
     }
 
     /// When [`poll`](Self::poll) is due again; none while there is nothing to wait for.
-    pub fn due(&self) -> Option<Instant> {
+    pub fn due(&self, now: Instant) -> Option<Instant> {
         let phase = match &self.phase {
             Phase::Rest(until) => *until,
             Phase::Light { deadline, .. } => *deadline,
-            Phase::Burst(burst) => burst.due(&self.pace()),
+            Phase::Burst(burst) => burst.due(&self.pace(now)),
         };
         let others = [self.portal.due(), self.opinion.held_until];
         self.is_active().then(|| others.into_iter().flatten().fold(phase, Instant::min))
@@ -278,9 +289,10 @@ impl Monitor {
         }
     }
 
-    /// Whether a first verdict is on its way.
-    pub fn is_proving(&self) -> bool {
-        self.is_active() && self.opinion.standing == Standing::Unproven
+    /// Whether a first verdict is on its way; one that takes very long is not waited for.
+    pub fn is_proving(&self, now: Instant) -> bool {
+        let lately = self.opened.is_some_and(|at| now.saturating_duration_since(at) < PROVING);
+        lately && self.is_active() && self.opinion.standing == Standing::Unproven
     }
 
     fn is_active(&self) -> bool {

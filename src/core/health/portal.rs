@@ -50,12 +50,15 @@ pub(super) struct Portal {
     begun: Option<Instant>,
     /// A website was seen since the checks are these.
     open: bool,
+    /// How often in a row somebody else answered.
+    sightings: u8,
     hint: Option<Connectivity>,
 }
 
 impl Portal {
-    pub(super) fn configure(&mut self, checks: &[Probe]) {
+    pub(super) fn configure(&mut self, checks: &[Probe], now: Instant) {
         if self.checks != checks {
+            self.forget_flying(now);
             *self = Portal { checks: checks.to_vec(), hint: self.hint, due: self.due, ..Portal::default() };
         }
     }
@@ -65,6 +68,11 @@ impl Portal {
         if self.flying.is_empty() {
             self.due = Some(self.due.map_or(at, |due| due.min(at)));
         }
+    }
+
+    /// Whether a portal was seen twice in a row, or by the manager as well.
+    pub(super) fn is_sure(&self) -> bool {
+        self.sightings > 1 || self.hint == Some(Connectivity::Portal)
     }
 
     /// Takes in what the manager thinks; true where that is news.
@@ -117,6 +125,7 @@ impl Portal {
             None => (Sight::Nothing, BLIND),
         };
         self.open |= right;
+        self.sightings = if matches!(sight, Sight::Portal(_)) { self.sightings.saturating_add(1) } else { 0 };
         self.flying.clear();
         self.due = Some(now + next);
         Landed::Seen(sight)

@@ -1,7 +1,7 @@
 //! Who is asked, what is in flight to whom, and whose turn it is.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Outcome;
 use crate::core::probe::Probe;
@@ -9,6 +9,9 @@ use crate::core::probe::Probe;
 /// One in so many rounds goes to the target that was asked longest ago, well or not, so that one which works again is
 /// found out.
 const SECOND_CHANCE: u32 = 30;
+
+/// Nothing flies for longer: the limits of the configuration do not allow it.
+const LOST: Duration = Duration::from_secs(120);
 
 /// The targets of one uplink.
 #[derive(Debug, Clone, Default)]
@@ -94,6 +97,8 @@ impl Targets {
     pub(super) fn launch(&mut self, target: usize, id: u64, now: Instant) -> Option<Probe> {
         let entry = self.all.get_mut(target)?;
         entry.asked = Some(now);
+        // One whose answer was lost within this program never lands.
+        self.flying.retain(|flight| now.saturating_duration_since(flight.sent) < LOST);
         self.flying.push(Flight { id, target, sent: now, missed: false });
         Some(entry.probe.clone())
     }

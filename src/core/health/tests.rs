@@ -240,7 +240,7 @@ fn a_carrier_that_goes_is_no_verdict_and_its_return_needs_an_answer() {
     let mut net = Net::usual();
     net.run(Duration::from_secs(5));
     net.monitor.set_open(false, net.now);
-    assert_eq!((net.standing(), net.monitor.due()), (Standing::Unproven, None));
+    assert_eq!((net.standing(), net.monitor.due(net.now)), (Standing::Unproven, None));
     net.run(Duration::from_secs(1));
     net.monitor.set_open(true, net.now);
     let took = net.until(Standing::Up, Duration::from_secs(2));
@@ -251,7 +251,7 @@ fn a_carrier_that_goes_is_no_verdict_and_its_return_needs_an_answer() {
 fn what_is_not_probed_is_trusted() {
     let mut net = Net::usual();
     net.configure(|subject| subject.targets.clear());
-    assert_eq!((net.standing(), net.monitor.due()), (Standing::Up, None));
+    assert_eq!((net.standing(), net.monitor.due(net.now)), (Standing::Up, None));
     net.monitor.set_open(false, net.now);
     net.monitor.set_open(true, net.now);
     assert_eq!(net.standing(), Standing::Up);

@@ -26,7 +26,8 @@ pub(super) fn judge(answer: &[u8], ended: bool, expect: &Expect) -> Option<Verdi
     };
     let status = response.code.unwrap_or_default();
     if !expect.status.map_or((200..300).contains(&status), |expected| expected == status) {
-        return Some(Err(portal(&foreign(status, response.headers, expect.status))));
+        let why = foreign(status, response.headers, expect.status);
+        return Some(Err(if is_trouble(status) { failed(why) } else { portal(&why) }));
     }
     let Some(expected) = &expect.body else { return Some(Ok(())) };
     match whole(body, response.headers, ended) {
@@ -35,6 +36,11 @@ pub(super) fn judge(answer: &[u8], ended: bool, expect: &Expect) -> Option<Verdi
         Body::Part if ended => Some(Err(failed("the answer breaks off"))),
         Body::Part => None,
     }
+}
+
+/// Whether a status tells of trouble at the server itself. 511 is the one that portals send (RFC 6585, section 6).
+fn is_trouble(status: u16) -> bool {
+    matches!(status, 429 | 500..=510 | 512..=599)
 }
 
 fn portal(why: &str) -> Outcome {

@@ -50,13 +50,13 @@ fn refusal(error: &io::Error, host: &Host) -> Outcome {
     use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::InvalidCertificate(reason)) => {
-            let hint = match reason {
+            match reason {
+                // More likely is that our clock is wrong, which a router without a battery sets by the network.
                 Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
-                    " at this time by our clock"
+                    failed(format!("certificate of {host} is not valid at this time by our clock"))
                 }
-                _ => "",
-            };
-            Outcome::Portal(harmless(&format!("certificate is not valid for {host}{hint}")))
+                _ => Outcome::Portal(harmless(&format!("certificate is not valid for {host}"))),
+            }
         }
         Some(other) => failed(format!("TLS: {other}")),
         None => failure(error),

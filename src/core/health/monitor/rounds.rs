@@ -6,6 +6,9 @@ use super::{Monitor, Request};
 use crate::core::health::Standing;
 use crate::core::health::round::{Burst, Pace, Phase, SHORTEST_WAIT};
 
+/// For so long a link is given time on which an answer came too late for a verdict.
+const SLOW_FOR: Duration = Duration::from_secs(300);
+
 impl Monitor {
     /// Carries the phase on.
     pub(super) fn advance(&mut self, now: Instant) -> Vec<Request> {
@@ -45,7 +48,7 @@ impl Monitor {
         // What is down is asked at one more target, so that an outage of the one does not keep it down.
         let (spare, patience) = match self.opinion.standing {
             Standing::Down => (1, self.limits.timeout),
-            _ => (0, self.patience()),
+            _ => (0, self.patience(now)),
         };
         let wanted = self.targets.by_turns(self.quorum() + spare);
         self.phase = Phase::Light { answered: Vec::new(), deadline: now + patience };
@@ -54,7 +57,7 @@ impl Monitor {
 
     /// The next volley of a burst, or its end.
     pub(super) fn volley(&mut self, now: Instant) -> Vec<Request> {
-        let pace = self.pace();
+        let pace = self.pace(now);
         let Phase::Burst(burst) = &mut self.phase else { return Vec::new() };
         if burst.is_over(&pace, now) {
             let burst = burst.clone();
@@ -96,9 +99,11 @@ impl Monitor {
         usize::from(self.limits.quorum).clamp(1, self.targets.len().max(1))
     }
 
-    /// How long an answer is waited for: three times what the slowest lately took.
-    pub(super) fn patience(&self) -> Duration {
+    /// How long an answer is waited for: three times what the slowest lately took, and twice what was once too late.
+    pub(super) fn patience(&self, now: Instant) -> Duration {
+        let slow = self.slow.filter(|(at, _)| now.saturating_duration_since(*at) < SLOW_FOR);
         let usual = self.window.slowest().map_or(self.limits.timeout, |slowest| slowest * 3);
+        let usual = usual.max(slow.map_or(Duration::ZERO, |(_, rtt)| rtt * 2));
         usual.max(SHORTEST_WAIT).min(self.limits.timeout)
     }
 
@@ -119,7 +124,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn pace(&self) -> Pace {
-        Pace::new(&self.limits, self.patience(), self.traffic.silence().is_some())
+    pub(super) fn pace(&self, now: Instant) -> Pace {
+        Pace::new(&self.limits, self.patience(now), self.traffic.silence().is_some())
     }
 }

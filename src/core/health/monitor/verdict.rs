@@ -11,6 +11,8 @@ use crate::core::health::{Opinion, Standing};
 /// Answers on the link put a verdict off for so long, where more than one protocol goes unanswered: a stranger's
 /// packets look like answers too. Where only one is asked, it may be filtered, and they do so for as long as they come.
 const LONGEST_VETO: Duration = Duration::from_secs(5);
+/// Until a page that looks like a portal's is looked at again.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// Until probes that may be filtered are sent again, while answers on the link keep it up.
 const FILTERED_REST: Duration = Duration::from_secs(5);
 /// A link that answered a burst is not asked again so soon for its silence: some traffic is one-way.
@@ -29,7 +31,8 @@ impl Monitor {
         if standing == Standing::Down && self.quorum() == 1 && self.condemned.is_some_and(disproved) {
             let why = format!("the verdict was wrong: {}", words());
             self.phase = Phase::Rest(now + self.limits.interval);
-            return self.stand(Standing::Up, now, why);
+            self.slow = Some((now, rtt));
+            return self.rise(now, why);
         }
         let why = words();
         if self.phase.answered(target) < self.quorum() {
@@ -118,10 +121,17 @@ impl Monitor {
     /// What a look for a portal has shown.
     pub(super) fn see(&mut self, sight: Sight, now: Instant) {
         match (sight, self.opinion.standing) {
-            (Sight::Portal(why), _) => self.stand(Standing::Portal, now, why),
-            (Sight::Open, Standing::Portal) => {
-                self.stand(Standing::Up, now, "the portal lets us through".to_owned())
+            // A page may be broken for a moment, so what works is looked at twice.
+            (Sight::Portal(_), standing) if standing.lives() && !self.portal.is_sure() => {
+                self.portal.look_at(now + SECOND_LOOK);
             }
+            (Sight::Portal(why), standing) => {
+                if standing.lives() {
+                    self.damping.strike(now);
+                }
+                self.stand(Standing::Portal, now, why);
+            }
+            (Sight::Open, Standing::Portal) => self.rise(now, "the portal lets us through".to_owned()),
             (Sight::Nothing, Standing::Portal) => {
                 self.stand(Standing::Unproven, now, "the portal has gone silent".to_owned());
                 self.hurry(now);

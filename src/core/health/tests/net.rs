@@ -66,7 +66,7 @@ impl Net {
         let mut net = Net {
             start,
             now: start,
-            monitor: Monitor::new(Standing::Unproven, start),
+            monitor: Monitor::new(Standing::Unproven, 0, start),
             targets,
             page: Some(Outcome::Answered(30 * MS)),
             traffic: (0, 0),
@@ -137,7 +137,7 @@ impl Net {
 
     /// When something happens next.
     fn next(&self) -> Option<Instant> {
-        let dues = [self.monitor.due(), self.monitor.sample_due(self.now)];
+        let dues = [self.monitor.due(self.now), self.monitor.sample_due(self.now)];
         dues.into_iter().flatten().chain(self.flying.iter().map(|(at, ..)| *at)).min()
     }
 
@@ -184,7 +184,7 @@ impl Net {
             self.note(Happening::Sampled);
         }
         let mut polls = 0;
-        while self.monitor.due().is_some_and(|due| due <= self.now) {
+        while self.monitor.due(self.now).is_some_and(|due| due <= self.now) {
             polls += 1;
             assert!(polls < 6, "a busy loop, {:?}", self.turns);
             let requests = self.monitor.poll(self.now);

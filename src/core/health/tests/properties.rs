@@ -203,7 +203,7 @@ impl Trial {
             prop_assert!(seen.is_ok(), "{} at {:?}", seen.unwrap_err(), entry.at - self.net.start);
         }
         self.heard = self.net.log.len();
-        let due = self.net.monitor.due();
+        let due = self.net.monitor.due(self.net.now);
         prop_assert_eq!(due.is_some(), self.open && self.settings.targets > 0);
         Ok(())
     }

@@ -173,12 +173,12 @@ impl Witness {
             (Standing::Held, Standing::Up) => {
                 polled && self.held_until.is_some_and(|until| until <= entry.at)
             }
-            (Standing::Down, Standing::Up) if late => landed,
+            (Standing::Down, Standing::Up | Standing::Held) if late => landed,
             // It was slow, as is seen at once.
             (Standing::Down, Standing::Degraded) => late && self.is_flawed(entry.at),
             (Standing::Down, Standing::Up | Standing::Held) => landed && self.good >= self.limits.up_after,
             (Standing::Unproven, Standing::Up | Standing::Held) => polled && self.proved,
-            (Standing::Portal, Standing::Up) => {
+            (Standing::Portal, Standing::Up | Standing::Held) => {
                 landed && matches!(self.looked.last(), Some(Outcome::Answered(_)))
             }
             (Standing::Degraded, Standing::Up) => landed,
