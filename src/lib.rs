@@ -60,20 +60,21 @@
 //! condemns. To come back takes more than to go, and who fails again and again is held back, each time for longer.
 //!
 //! Counters see what probes cannot: that packets go out and nothing comes back, as soon as it happens. But they
-//! cannot tell an answer from a stranger's packet, and some traffic is one-way. So they never decide. Silence only calls
-//! for a burst now instead of with the next round, and answers only put its verdict off, for a while.
+//! cannot tell an answer from a stranger's packet, and some traffic is one-way. So they never condemn. Silence only
+//! calls for a burst now instead of with the next round. Answers put its verdict off: for a while, and, where only one
+//! protocol is asked and so may be filtered, for as long as they come.
 //!
 //! A verdict changes the plan and nothing else. What is down loses, in the order below, its leg of the balanced default
 //! and the rules for its addresses; its own table and its rules by mark and device stay, as probes need them to see it
 //! come back. When the new way stands, and only where there is one, what runs over the old is let go: first the sockets
 //! of this machine, which could send and so make conntrack entries anew; then forwarded connections, which are named to
 //! our nftables table while they still have entries, lose these, and are roused, so that their next packet gets a reset
-//! ([`kernel::flows`]). That this was done is the one thing that is remembered and not read back: nothing in the kernel
-//! tells it.
+//! ([`kernel::flows`]). That this was done is remembered, as nothing in the kernel tells it; so are failures that are
+//! held against an uplink, and since when flows are to leave one. A restart forgets these.
 //!
-//! A daemon that was started anew knows no verdicts. It takes them from the kernel: an uplink whose address rules or leg
-//! of the balanced default are there carried traffic, and is taken for good until a burst says otherwise. So a restart
-//! moves nothing. One that has neither is new, and has to answer before it is used.
+//! A daemon that was started anew knows no verdicts. It takes them from the kernel: an uplink over which the balanced
+//! default leads carried traffic, and is taken for good until a burst says otherwise. So a restart moves nothing. One
+//! without such a leg is new, and has to answer before it is used.
 //!
 //! # Ownership
 //!

@@ -147,7 +147,14 @@ fn members_of_the_group_may_and_others_may_not() {
     for line in ["reload", "nudge --wait 5", "flush", "reload", "nudge --wait 5"] {
         by("alice", &format!("uplinkctl {line}")).ok();
     }
-    let before = lab.machine.wait_active(2);
+    // Figures of probes change all the time.
+    let steady = |mut status: serde_json::Value| {
+        for uplink in status["uplinks"].as_array_mut().expect("a list") {
+            (uplink["ipv4"]["health"], uplink["ipv6"]["health"]) = Default::default();
+        }
+        status
+    };
+    let before = steady(lab.machine.wait_active(2));
     let routing = crate::ctl::ours(&lab.machine);
     for line in ["set eth1 weight=9", "reload", "nudge", "flush", "forget eth1"] {
         let said = by("bob", &format!("uplinkctl {line}"));
@@ -157,7 +164,7 @@ fn members_of_the_group_may_and_others_may_not() {
     for line in ["", "status --json", "plan", "plan --full", "check"] {
         by("bob", &format!("uplinkctl {line}")).ok();
     }
-    assert_eq!(lab.machine.status(), before);
+    assert_eq!(steady(lab.machine.status()), before);
     assert_eq!(crate::ctl::ours(&lab.machine), routing);
 }
 
