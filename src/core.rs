@@ -18,4 +18,5 @@ pub mod rule;
 pub mod slots;
 pub mod stream;
 pub mod sysctl;
+pub mod text;
 pub mod uplink;

@@ -26,7 +26,8 @@ use tokio::time::timeout;
 use self::meter::Meter;
 pub use crate::core::health::Outcome;
 use crate::core::net::{Family, IfIndex, IfName, Mark, UplinkName};
-use crate::core::probe::{Kind, Probe, harmless};
+use crate::core::probe::{Kind, Probe};
+use crate::core::text::harmless;
 
 /// Where a probe goes out.
 #[derive(Debug, Clone)]

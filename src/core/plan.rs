@@ -20,6 +20,7 @@ use super::route::{NextHop, Route, RouteKey};
 use super::rule::{Rule, Selector};
 use super::slots::Slots;
 use super::sysctl::Sysctl;
+use super::text::on_one_line;
 use super::uplink::{Gateway, Leg, State, Uplink};
 use crate::config::{AllDown, Config};
 
@@ -380,13 +381,6 @@ fn sysctls(uplinks: &[Uplink], observed: &Observed) -> BTreeMap<Sysctl, String> 
         }
     }
     wanted
-}
-
-/// A note without what a network or a joker may have put into a name: a line's end, after which `plan --full | sh` would
-/// run what follows, or what moves a terminal's cursor or turns its text around (Unicode Standard Annex 9, 2.1 to 2.4).
-fn on_one_line(note: &str) -> String {
-    let harmful = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    note.chars().map(|c| if harmful(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Marks, tables and preferences of ours that somebody else uses.

@@ -210,23 +210,3 @@ impl fmt::Display for Kind {
         })
     }
 }
-
-/// A text of unknown origin, fit for a terminal and a line of a log: at most 80 characters, none that [`disturbs`].
-pub fn harmless(text: &str) -> String {
-    const WIDTH: usize = 80;
-    let mut kept = text.trim().chars().filter(|c| !disturbs(*c));
-    let mut short: String = kept.by_ref().take(WIDTH).collect();
-    if kept.next().is_some() {
-        short.pop();
-        short.push('…');
-    }
-    short
-}
-
-/// Whether a character controls the terminal, ends the line, cannot be seen or reorders what follows it (the
-/// bidirectional controls of Unicode Standard Annex 9).
-fn disturbs(c: char) -> bool {
-    let unseen =
-        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    c.is_control() || c == '\u{61c}' || unseen
-}

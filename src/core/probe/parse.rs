@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::{Expect, Host, Probe, Url, disturbs, harmless};
+use super::{Expect, Host, Probe, Url};
+use crate::core::text::{disturbs, harmless};
 
 /// The longest text that is looked at, in bytes; nothing sensible comes near it.
 const LONGEST: usize = 1000;

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::text::harmless;
 
 fn probe(text: &str) -> Probe {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))

@@ -4,7 +4,8 @@
 
 use httparse::{EMPTY_HEADER, Header, Response, Status, parse_chunk_size};
 
-use crate::core::probe::{Expect, harmless};
+use crate::core::probe::Expect;
+use crate::core::text::harmless;
 use crate::probes::{Outcome, failed};
 
 /// More header fields than any of the pages that are good for a probe has.

@@ -13,7 +13,8 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 
-use crate::core::probe::{Host, harmless};
+use crate::core::probe::Host;
+use crate::core::text::harmless;
 use crate::probes::socket::failure;
 use crate::probes::{Outcome, failed};
 

@@ -1,0 +1,26 @@
+//! Texts of unknown origin made fit for a terminal and a line of a log.
+
+/// A text of unknown origin, fit for a terminal and a line of a log: at most 80 characters, none that [`disturbs`].
+pub fn harmless(text: &str) -> String {
+    const WIDTH: usize = 80;
+    let mut kept = text.trim().chars().filter(|c| !disturbs(*c));
+    let mut short: String = kept.by_ref().take(WIDTH).collect();
+    if kept.next().is_some() {
+        short.pop();
+        short.push('…');
+    }
+    short
+}
+
+/// Whether a character controls the terminal, ends the line, cannot be seen or reorders what follows it (the
+/// bidirectional controls of Unicode Standard Annex 9).
+pub fn disturbs(c: char) -> bool {
+    let unseen =
+        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    c.is_control() || c == '\u{61c}' || unseen
+}
+
+/// A text in which nothing ends the line, after which `plan --full | sh` would run what follows, or disturbs a terminal.
+pub fn on_one_line(text: &str) -> String {
+    text.chars().map(|c| if disturbs(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
