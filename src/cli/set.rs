@@ -80,7 +80,10 @@ async fn overruled(
 ) -> Result<(), Failure> {
     let status = client.status().await?;
     let Some(now) = status.uplinks.iter().find(|uplink| uplink.slot == before.slot) else { return Ok(()) };
-    for assignment in assignments {
+    for (at, assignment) in assignments.iter().enumerate() {
+        if assignments[at + 1..].iter().any(|later| later.key() == assignment.key()) {
+            continue;
+        }
         let Some(wanted) = assignment.value().map(ToString::to_string) else { continue };
         let is = match assignment.key() {
             "name" => now.name.clone(),

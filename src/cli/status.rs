@@ -83,6 +83,8 @@ fn row(uplink: &UplinkStatus) -> [String; 7] {
 fn health(uplink: &UplinkStatus, now: OffsetDateTime) -> Vec<[String; 7]> {
     let row = |family: &str, leg: &LegStatus| {
         let figures = leg.health.as_ref();
+        // What was measured before it went down is over.
+        let figures = figures.filter(|_| leg.state != "down");
         let rtt = figures.and_then(|h| h.rtt_us).map_or("-".to_owned(), milliseconds);
         let loss =
             figures.filter(|h| h.samples > 0).map_or("-".to_owned(), |h| format!("{} %", h.loss_percent));
@@ -142,7 +144,11 @@ fn share(text: &mut String, family: &str, status: &Status, names: &[String]) {
     let total: u32 = names.iter().map(weight).sum();
     let part = |name: &String| format!("{name} {} %", (weight(name) * 100 + total / 2) / total.max(1));
     let parts: Vec<_> = names.iter().map(part).collect();
-    let parts = if parts.is_empty() { "no uplink".to_owned() } else { parts.join(", ") };
+    let parts = if parts.is_empty() {
+        "no uplink; the managers' own routes decide".to_owned()
+    } else {
+        parts.join(", ")
+    };
     let _ = writeln!(text, "New {family} flows: {parts}");
 }
 
@@ -201,7 +207,7 @@ dsl     ipv4    up     5 min  -    -     icmp:1.1.1.1 answered in 12 ms
 cable   ipv4    up     5 min  -    -     icmp:1.1.1.1 answered in 12 ms
 
 New ipv4 flows: dsl 67 %, cable 33 %
-New ipv6 flows: no uplink
+New ipv6 flows: no uplink; the managers' own routes decide
 
 Notes:
   - something

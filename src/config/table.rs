@@ -58,8 +58,14 @@ pub static SETTINGS: [Key<Settings>; 18] = [
         kind: Kind::Texts,
         put: |settings, value| {
             let text = value.text()?;
-            let texts = text.split(';').map(str::trim).filter(|text| *text != "none");
-            let probes = texts.map(|text| text.parse().ok()).collect::<Option<Vec<_>>>()?;
+            if text == "none" {
+                // It stands alone.
+                return settings.probes.replace(Vec::new()).is_none().then_some(());
+            }
+            let probes = text.split(';').map(|text| text.trim().parse().ok()).collect::<Option<Vec<_>>>()?;
+            if settings.probes.as_ref().is_some_and(Vec::is_empty) {
+                return None;
+            }
             let all = settings.probes.get_or_insert_default();
             all.extend(probes);
             (all.len() <= MOST_PROBES).then_some(())

@@ -136,7 +136,8 @@ impl Probing {
 
     /// Waits until a verdict has changed, or until flows are to be moved. May be dropped while it waits.
     pub(super) async fn changed(&mut self) {
-        loop {
+        // Also what was found with the last round changes verdicts: other targets, or none.
+        while !self.has_news() {
             let due = self.due(Instant::now());
             tokio::select! {
                 Some(done) = self.asked.join_next() => self.take_in(done),
@@ -147,9 +148,6 @@ impl Probing {
                 self.take_in(done);
             }
             self.tick();
-            if self.has_news() {
-                return;
-            }
         }
     }
 

@@ -70,6 +70,9 @@ const DEAF: &str = "#!/bin/sh\ntrap '' TERM INT HUP\nwhile :; do sleep 1; done\n
 const FAIL: &str = "#!/bin/sh\necho nothing there >&2\nexit 3\n";
 const GOOD: &str = "#!/bin/sh\nping -c1 -W1 -I \"$UPLINKD_DEVICE\" 203.0.113.7 >/dev/null\n";
 
+/// Programs are run for files of the administrator's only, not for profiles.
+const PROBES: &str = "/etc/uplinkd/conf.d/probes.toml";
+
 #[test]
 fn bad_programs_hurt_only_their_own_uplink() {
     let lab = lab_or_skip!(installed(Spec::router()));
@@ -80,10 +83,12 @@ fn bad_programs_hurt_only_their_own_uplink() {
     for (name, script, wanted) in bad.into_iter().chain([("fork", FORK, "up"), ("good", GOOD, "up")]) {
         let path = format!("/usr/local/bin/{name}");
         lab.machine.write_mode(&path, script.as_bytes(), 0o755);
-        set(&lab, 1, "probes=");
+        lab.machine.sh(&format!("rm -f {PROBES}; uplinkctl reload")).ok();
         until_used(&lab, &[1, 2]);
         let start = weight(&lab);
-        set(&lab, 1, &format!("probes=command:{path}"));
+        let section = format!("[[uplink]]\nmatch.interface = \"eth1\"\nprobes = \"command:{path}\"\n");
+        lab.machine.write_mode(PROBES, section.as_bytes(), 0o644);
+        lab.machine.cmd(&["uplinkctl", "reload"]).ok();
         if wanted == "down" {
             until_state(&lab, 1, "down");
         }

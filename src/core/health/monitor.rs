@@ -138,6 +138,7 @@ impl Monitor {
         (self.limits, self.sparse) = (subject.limits, subject.sparse);
         if self.targets.is_empty() {
             self.stand(Standing::Up, now, "it is not probed".to_owned());
+            "it is not probed".clone_into(&mut self.opinion.why);
         } else if subject.checks.is_empty() && self.opinion.standing == Standing::Portal {
             // Only a look at a page could tell that the portal has gone.
             self.stand(Standing::Unproven, now, "no page is looked at any more".to_owned());
@@ -245,9 +246,13 @@ impl Monitor {
             Landed::Seen(sight) => return self.see(sight, now),
         }
         let Some((target, sent)) = self.targets.land(id, outcome) else { return };
+        // Of an outage that is over, latency tells nothing.
+        let counts = self.condemned.is_none_or(|at| sent > at);
         match outcome {
             Outcome::Answered(rtt) => {
-                self.window.add(now, target, Some(*rtt), self.limits.measured_over());
+                if counts {
+                    self.window.add(now, target, Some(*rtt), self.limits.measured_over());
+                }
                 self.answered(target, sent, *rtt, now);
             }
             Outcome::Portal(_) => {
@@ -258,7 +263,7 @@ impl Monitor {
             }
             Outcome::Failed(_) => {
                 // One that never answers, because it is filtered, is no measure of loss.
-                if self.window.has_answered(target) {
+                if counts && self.window.has_answered(target) {
                     self.window.add(now, target, None, self.limits.measured_over());
                 }
             }
