@@ -68,7 +68,7 @@ const FLOOD: &str = "#!/bin/sh\nexec yes\n";
 const FORK: &str = "#!/bin/sh\nsleep 1000 &\nsetsid sleep 1000 &\nexit 0\n";
 const DEAF: &str = "#!/bin/sh\ntrap '' TERM INT HUP\nwhile :; do sleep 1; done\n";
 const FAIL: &str = "#!/bin/sh\necho nothing there >&2\nexit 3\n";
-const GOOD: &str = "#!/bin/sh\nping -c1 -W1 -I \"$UPLINKD_DEVICE\" 203.0.113.7 >/dev/null\n";
+const GOOD: &str = "#!/bin/sh\ngrep -q 1 \"/sys/class/net/$UPLINKD_DEVICE/carrier\"\n";
 
 /// Programs are run for files of the administrator's only, not for profiles.
 const PROBES: &str = "/etc/uplinkd/conf.d/probes.toml";
