@@ -250,12 +250,12 @@ fn silence(show: &mut Show, lab: &Lab) -> Option<()> {
     let recovered: Option<Vec<Duration>> = running.iter().map(|flow| flow.recovered_after(fault)).collect();
     let slowest = recovered.and_then(|all| all.into_iter().max());
     let words = slowest.map_or("never".to_owned(), seconds);
-    show.must(
+    show.claim(
         slowest.is_some_and(|time| time < MOVED),
         &format!("running flows go on over the cable after {words}"),
     );
     let failed = fresh.failed_until(fault);
-    show.must(failed < MOVED, &format!("new ones are answered again after {}", seconds(failed)));
+    show.claim(failed < MOVED, &format!("new ones are answered again after {}", seconds(failed)));
     show.command("See what it made of that", &lab.machine, "uplinkctl; uplinkctl events | tail -n 3");
     Some(())
 }

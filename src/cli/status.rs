@@ -144,10 +144,14 @@ fn share(text: &mut String, family: &str, status: &Status, names: &[String]) {
     let total: u32 = names.iter().map(weight).sum();
     let part = |name: &String| format!("{name} {} %", (weight(name) * 100 + total / 2) / total.max(1));
     let parts: Vec<_> = names.iter().map(part).collect();
-    let parts = if parts.is_empty() {
-        "no uplink; the managers' own routes decide".to_owned()
-    } else {
-        parts.join(", ")
+    let offered = |uplink: &UplinkStatus| {
+        let leg = if family == "ipv4" { &uplink.ipv4 } else { &uplink.ipv6 };
+        leg.state != "absent"
+    };
+    let parts = match parts.is_empty() {
+        true if status.uplinks.iter().any(offered) => "no uplink; the managers' own routes decide".to_owned(),
+        true => "no uplink".to_owned(),
+        false => parts.join(", "),
     };
     let _ = writeln!(text, "New {family} flows: {parts}");
 }
@@ -207,7 +211,7 @@ dsl     ipv4    up     5 min  -    -     icmp:1.1.1.1 answered in 12 ms
 cable   ipv4    up     5 min  -    -     icmp:1.1.1.1 answered in 12 ms
 
 New ipv4 flows: dsl 67 %, cable 33 %
-New ipv6 flows: no uplink; the managers' own routes decide
+New ipv6 flows: no uplink
 
 Notes:
   - something

@@ -32,7 +32,7 @@ fn a_metered_isp_that_stands_by_is_hardly_asked() {
     prepare(&lab);
     // What was begun before it was metered is over.
     rest(3000);
-    let window = Duration::from_secs(130);
+    let window = Duration::from_secs(70);
     let before = [1, 2].map(|isp| probe_bytes(&lab, isp));
     std::thread::sleep(window);
     let after = [1, 2].map(|isp| probe_bytes(&lab, isp));
