@@ -341,7 +341,8 @@ impl Daemon {
         match command {
             Command::Status(answer) => drop(answer.send(self.status().to_json())),
             Command::Plan(answer) => {
-                let health = self.probing.health();
+                // While nobody is asked, links are taken for good: the whole of what a reload leads to is told.
+                let health = if self.resting { Health::default() } else { self.probing.health() };
                 let planned = self.rounds.planned(&self.bus.state(), &health).await;
                 let planned = planned.map_err(|error| crate::world::chain(&error));
                 drop(answer.send(planned.map(|lines| serde_json::Value::from(lines).to_string())));
