@@ -113,10 +113,6 @@ fn bad_programs_hurt_only_their_own_uplink() {
         assert!(name == "fork" || processes <= start.0 + 4, "{name}: {processes} processes after {start:?}");
     }
     // What a program left behind outside of its group ends with the service.
-    lab.isp(1).silent(true);
-    until_state(&lab, 1, "down");
-    lab.isp(1).silent(false);
-    until_used(&lab, &[1, 2]);
     lab.machine.cmd(&["systemctl", "restart", "uplinkd"]).ok();
     until_used(&lab, &[1, 2]);
     let left = lab.machine.sh("pgrep -c sleep || true").ok();
