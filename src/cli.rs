@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use serde::Serialize;
-use zbus::zvariant::DynamicType;
+use zbus::zvariant::Type;
 
 use crate::exit;
 
@@ -172,11 +172,11 @@ async fn run(command: Command) -> Result<(), Failure> {
             client::Client::connect().await?.within(limit).call("Nudge", &wait).await
         }
         Command::Flush => flush::run().await,
-        Command::Drain { name } => decide("Drain", &(known(&name).await?, true)).await,
-        Command::Undrain { name } => decide("Drain", &(known(&name).await?, false)).await,
-        Command::Up { name } => decide("Override", &(known(&name).await?, "up")).await,
-        Command::Down { name } => decide("Override", &(known(&name).await?, "down")).await,
-        Command::Auto { name } => decide("Override", &(known(&name).await?, "auto")).await,
+        Command::Drain { name } => decide(&name, "Drain", true).await,
+        Command::Undrain { name } => decide(&name, "Drain", false).await,
+        Command::Up { name } => decide(&name, "Override", "up").await,
+        Command::Down { name } => decide(&name, "Override", "down").await,
+        Command::Auto { name } => decide(&name, "Override", "auto").await,
         Command::Events { follow, json } => events::run(follow, json).await,
         Command::Forget { name } => client::Client::connect().await?.call("Forget", &name).await,
         Command::Completions { shell } => {
@@ -187,16 +187,13 @@ async fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Calls a method that decides over an uplink, and returns when that is carried out.
-async fn decide(method: &str, body: &(impl Serialize + DynamicType)) -> Result<(), Failure> {
+/// Calls a method that decides over an uplink, which may be named by its interface, and returns when that is carried
+/// out.
+async fn decide(name: &str, method: &str, what: impl Serialize + Type) -> Result<(), Failure> {
     let client = client::Client::connect().await?;
-    client.call(method, body).await?;
+    let name = client.uplink(name).await?.name;
+    client.call(method, &(name, what)).await?;
     client.call("Nudge", &client::WAIT_SECONDS).await
-}
-
-/// The name of an uplink, which may be written as its interface's.
-async fn known(name: &str) -> Result<String, Failure> {
-    Ok(client::Client::connect().await?.uplink(name).await?.name)
 }
 
 /// Prints to standard output. A reader that has gone (`| head`) is no failure.

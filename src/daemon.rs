@@ -349,8 +349,7 @@ impl Daemon {
             }
             Command::Reload(answer) => {
                 let outcome = self.reload();
-                let done = outcome.is_ok();
-                drop(answer.send(outcome));
+                let done = told(answer, outcome);
                 if !done {
                     self.announce().await;
                 }
@@ -371,24 +370,17 @@ impl Daemon {
                 self.announce().await;
             }
             Command::Drain(name, drained, answer) => {
-                let outcome = self.rounds.drain(&name, drained);
-                let done = outcome.is_ok();
-                drop(answer.send(outcome));
-                return done;
+                return told(answer, self.rounds.drain(&name, drained));
             }
             Command::Override(name, decision, answer) => {
                 let outcome = self.rounds.slot_of(&name).and_then(|slot| self.decide(slot, decision));
-                let done = outcome.is_ok();
-                drop(answer.send(outcome));
-                return done;
+                return told(answer, outcome);
             }
             Command::Events(answer) => drop(answer.send(self.events.to_json())),
             Command::Forget(name, answer) => {
                 // Whoever gets its slot begins without what was decided over it.
                 let outcome = self.rounds.forget(&name).and_then(|slot| self.decide(slot, None));
-                let done = outcome.is_ok();
-                drop(answer.send(outcome));
-                return done;
+                return told(answer, outcome);
             }
         }
         false
@@ -418,6 +410,13 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Answers who gave an order, who may have gone; returns whether it was carried out.
+fn told(answer: oneshot::Sender<Result<(), String>>, outcome: Result<(), String>) -> bool {
+    let done = outcome.is_ok();
+    let _ = answer.send(outcome);
+    done
 }
 
 fn listen(kind: SignalKind) -> Result<Signal, Error> {

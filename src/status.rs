@@ -231,7 +231,7 @@ impl Status {
     /// The same without the figures that change with every probe.
     pub fn without_figures(mut self) -> Self {
         for uplink in &mut self.uplinks {
-            (uplink.ipv4.health, uplink.ipv6.health) = (None, None);
+            uplink.legs_mut().into_iter().for_each(|(_, leg)| leg.health = None);
         }
         self
     }
@@ -270,6 +270,16 @@ impl Status {
 }
 
 impl UplinkStatus {
+    /// Both sides.
+    pub fn legs(&self) -> [(Family, &LegStatus); 2] {
+        [(Family::V4, &self.ipv4), (Family::V6, &self.ipv6)]
+    }
+
+    /// Both sides, to be added to.
+    pub fn legs_mut(&mut self) -> [(Family, &mut LegStatus); 2] {
+        [(Family::V4, &mut self.ipv4), (Family::V6, &mut self.ipv6)]
+    }
+
     fn present(uplink: &Uplink, plan: &Plan) -> Self {
         let leg = |family| LegStatus::of(&uplink.legs[family], plan.active[family].contains(&uplink.slot));
         let (ipv4, ipv6) = (leg(Family::V4), leg(Family::V6));

@@ -34,7 +34,7 @@ pub struct World {
     originals: Originals,
     started: Instant,
     /// Uplinks whose running flows were moved, for as long as that is wanted.
-    moved: BTreeSet<(Family, Slot)>,
+    moved: BTreeSet<(Slot, Family)>,
     /// What NetworkManager last said: it still counts while NetworkManager restarts.
     last_told: Option<Vec<LinkFacts>>,
 }

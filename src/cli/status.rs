@@ -9,6 +9,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::client::Client;
 use super::{Failure, print};
+use crate::core::net::Family;
 use crate::status::{LegStatus, Status, UplinkStatus};
 
 pub(super) async fn run(name: Option<&str>, json: bool) -> Result<(), Failure> {
@@ -54,8 +55,8 @@ pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
         table(&mut text, &[vec![head], legs].concat());
         text.push('\n');
     }
-    share(&mut text, "ipv4", status, &status.active.ipv4);
-    share(&mut text, "ipv6", status, &status.active.ipv6);
+    share(&mut text, Family::V4, status, &status.active.ipv4);
+    share(&mut text, Family::V6, status, &status.active.ipv6);
     if !status.notes.is_empty() {
         text.push_str("\nNotes:\n");
         for note in &status.notes {
@@ -81,7 +82,7 @@ fn row(uplink: &UplinkStatus) -> [String; 7] {
 
 /// How each family stands that is offered at all.
 fn health(uplink: &UplinkStatus, now: OffsetDateTime) -> Vec<[String; 7]> {
-    let row = |family: &str, leg: &LegStatus| {
+    let row = |(family, leg): (Family, &LegStatus)| {
         let figures = leg.health.as_ref();
         // What was measured before it went down is over.
         let figures = figures.filter(|_| leg.state != "down");
@@ -90,10 +91,9 @@ fn health(uplink: &UplinkStatus, now: OffsetDateTime) -> Vec<[String; 7]> {
             figures.filter(|h| h.samples > 0).map_or("-".to_owned(), |h| format!("{} %", h.loss_percent));
         let held = figures.and_then(|h| h.held_for_s).map(|s| format!(", held for {s} s more"));
         let why = format!("{}{}", leg.why, held.unwrap_or_default());
-        [uplink.name.clone(), family.to_owned(), leg.state.clone(), since(leg, now), rtt, loss, why]
+        [uplink.name.clone(), family.to_string(), leg.state.clone(), since(leg, now), rtt, loss, why]
     };
-    let legs = [("ipv4", &uplink.ipv4), ("ipv6", &uplink.ipv6)];
-    legs.into_iter().filter(|(_, leg)| leg.state != "absent").map(|(family, leg)| row(family, leg)).collect()
+    uplink.legs().into_iter().filter(|(_, leg)| leg.state != "absent").map(row).collect()
 }
 
 fn milliseconds(us: u64) -> String {
@@ -138,16 +138,14 @@ fn table<const N: usize>(text: &mut String, rows: &[[String; N]]) {
     }
 }
 
-fn share(text: &mut String, family: &str, status: &Status, names: &[String]) {
+fn share(text: &mut String, family: Family, status: &Status, names: &[String]) {
     let weight =
         |name: &String| status.uplinks.iter().find(|u| u.name == *name).map_or(1, |u| u32::from(u.weight));
     let total: u32 = names.iter().map(weight).sum();
     let part = |name: &String| format!("{name} {} %", (weight(name) * 100 + total / 2) / total.max(1));
     let parts: Vec<_> = names.iter().map(part).collect();
-    let offered = |uplink: &UplinkStatus| {
-        let leg = if family == "ipv4" { &uplink.ipv4 } else { &uplink.ipv6 };
-        leg.state != "absent"
-    };
+    let offered =
+        |uplink: &UplinkStatus| uplink.legs().iter().any(|(of, leg)| *of == family && leg.state != "absent");
     let parts = match parts.is_empty() {
         true if status.uplinks.iter().any(offered) => "no uplink; the managers' own routes decide".to_owned(),
         true => "no uplink".to_owned(),

@@ -52,8 +52,8 @@ pub struct Move {
 
 impl Move {
     /// By which it is known whether it was done.
-    pub fn key(&self) -> (Family, Slot) {
-        (self.family, self.slot)
+    pub fn key(&self) -> (Slot, Family) {
+        (self.slot, self.family)
     }
 }
 

@@ -371,18 +371,17 @@ fn judge(found: &mut Found, observed: &Observed, health: &Health) {
         let (slot, drained) = (uplink.slot, found.slots.is_drained(uplink.slot));
         for family in Family::BOTH {
             let leg = &mut uplink.legs[family];
-            if leg.link {
-                let carried = carried(observed, family, uplink.dev.index);
-                (leg.state, leg.why) = health.judge(slot, family, drained, carried);
-                let private = leg
-                    .addresses
-                    .iter()
-                    .all(|net| matches!(net, IpNet::V6(net) if net.addr().is_unique_local()));
-                let by_hand = health.manual.contains_key(&slot);
-                if leg.state == State::Down && private && !by_hand && !health.has_answered(slot, family) {
-                    (leg.state, leg.why) =
-                        (State::Absent, "no public address, and nothing answers".to_owned());
-                }
+            if !leg.link {
+                continue;
+            }
+            let carried = carried(observed, family, uplink.dev.index);
+            (leg.state, leg.why) = health.judge(slot, family, drained, carried);
+            // A router that announces addresses of its own, and no way out, does not offer the family.
+            let private = |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unique_local());
+            let by_hand = health.manual.contains_key(&slot);
+            let silent = leg.state == State::Down && !by_hand && !health.has_answered(slot, family);
+            if silent && leg.addresses.iter().all(private) {
+                (leg.state, leg.why) = (State::Absent, "no public address, and nothing answers".to_owned());
             }
         }
     }

@@ -78,8 +78,6 @@ impl Standing {
 pub struct Opinion {
     /// The verdict.
     pub standing: Standing,
-    /// Since when.
-    pub since: Instant,
     /// What it rests on.
     pub why: String,
     /// Until when it is held back.
@@ -90,8 +88,8 @@ pub struct Opinion {
 
 impl Opinion {
     /// A fresh verdict.
-    pub fn new(standing: Standing, since: Instant, why: String) -> Self {
-        Opinion { standing, since, why, held_until: None, proven: false }
+    pub fn new(standing: Standing, why: String) -> Self {
+        Opinion { standing, why, held_until: None, proven: false }
     }
 }
 

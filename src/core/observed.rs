@@ -52,7 +52,7 @@ pub struct Kernel {
     /// What those sysctls held before we first wrote them.
     pub originals: BTreeMap<Sysctl, String>,
     /// Uplinks whose running flows were moved already; nothing in the kernel tells.
-    pub moved: BTreeSet<(Family, Slot)>,
+    pub moved: BTreeSet<(Slot, Family)>,
 }
 
 /// An interface.

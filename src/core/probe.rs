@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 pub use parse::Invalid;
-pub use table::{defaults, portal_checks};
+pub use table::{defaults, portal_checks, public_resolver};
 
 use super::net::Family;
 

@@ -11,7 +11,7 @@ use crate::core::layout::Slot;
 use crate::core::net::Family;
 use crate::core::plan::Plan;
 use crate::core::uplink::State;
-use crate::status::{Event, LegStatus, Status};
+use crate::status::{Event, Status};
 
 /// How many are remembered.
 const MOST: usize = 1000;
@@ -71,11 +71,9 @@ impl Events {
     pub(super) fn date(&self, status: &mut Status) {
         for uplink in &mut status.uplinks {
             let Some(slot) = Slot::new(uplink.slot) else { continue };
-            let date = |family, leg: &mut LegStatus| {
+            for (family, leg) in uplink.legs_mut() {
                 leg.since = self.states.get(&(slot, family)).map(|known| known.since.clone());
-            };
-            date(Family::V4, &mut uplink.ipv4);
-            date(Family::V6, &mut uplink.ipv6);
+            }
         }
     }
 

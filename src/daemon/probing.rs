@@ -174,7 +174,7 @@ impl Probing {
         }
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let any = self.watched.values().any(|watched| is_due(watched.monitor.sample_due(now)));
-        let links = any.then(Links::read).unwrap_or_default();
+        let mut links = any.then(Links::read).unwrap_or_default();
         for (&key, Watched { monitor, way }) in &mut self.watched {
             if woke {
                 monitor.begin_anew(now);
@@ -207,7 +207,7 @@ impl Probing {
         for uplink in &mut status.uplinks {
             let Some(slot) = Slot::new(uplink.slot) else { continue };
             uplink.manual = self.manual.get(&slot).copied();
-            for (family, leg) in [(Family::V4, &mut uplink.ipv4), (Family::V6, &mut uplink.ipv6)] {
+            for (family, leg) in uplink.legs_mut() {
                 let Some(Watched { monitor, .. }) = self.watched.get(&(slot, family)) else { continue };
                 leg.health = Some(HealthStatus::of(monitor.opinion(), &monitor.report(now), now));
             }

@@ -3,6 +3,7 @@
 //! The kernel counts by link, and IPv6 besides (`/proc/net/dev`, proc_net(5); `/proc/net/dev_snmp6`,
 //! net/ipv6/proc.c): what is not IPv6 is taken for IPv4, ARP among it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -13,19 +14,24 @@ use crate::core::net::{IfName, PerFamily};
 #[derive(Debug, Default)]
 pub struct Links {
     text: String,
+    /// Those that were asked for already: both families of a link come from one reading.
+    read: BTreeMap<IfName, Option<PerFamily<Counters>>>,
 }
 
 impl Links {
     /// Has a look.
     pub fn read() -> Self {
-        Links { text: fs::read_to_string("/proc/net/dev").unwrap_or_default() }
+        Links { text: fs::read_to_string("/proc/net/dev").unwrap_or_default(), ..Links::default() }
     }
 
     /// The counters of one link; none where there is no such link.
-    pub fn of(&self, dev: &IfName) -> Option<PerFamily<Counters>> {
-        let all = of_link(&self.text, dev)?;
-        let file = Path::new("/proc/net/dev_snmp6").join(dev.as_str());
-        Some(by_family(all, &fs::read_to_string(file).unwrap_or_default()))
+    pub fn of(&mut self, dev: &IfName) -> Option<PerFamily<Counters>> {
+        let read = || {
+            let all = of_link(&self.text, dev)?;
+            let file = Path::new("/proc/net/dev_snmp6").join(dev.as_str());
+            Some(by_family(all, &fs::read_to_string(file).unwrap_or_default()))
+        };
+        *self.read.entry(dev.clone()).or_insert_with(read)
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::meter::Meter;
 use super::{Outcome, Way, dns, failed};
 use crate::core::net::Family;
-use crate::core::probe::Host;
+use crate::core::probe::{Host, public_resolver};
 
 /// How long a server may be silent until the next one is asked as well.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -50,10 +50,7 @@ async fn resolve(name: &str, way: &Way, meter: &Meter) -> Option<IpAddr> {
 }
 
 fn servers(way: &Way) -> Vec<IpAddr> {
-    let fallback = match way.family {
-        Family::V4 => IpAddr::from([9, 9, 9, 9]),
-        Family::V6 => IpAddr::from([0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe]),
-    };
+    let fallback = public_resolver(way.family);
     let own = way.resolvers.iter().copied().filter(|ip| Family::of(*ip) == way.family && *ip != fallback);
     own.take(OWN).chain([fallback]).collect()
 }

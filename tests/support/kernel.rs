@@ -33,7 +33,7 @@ pub(crate) struct Memory {
     pub(crate) originals: BTreeMap<Sysctl, String>,
     pub(crate) ruleset: Option<Generation>,
     /// Whose flows were moved, as the daemon remembers it.
-    pub(crate) moved: BTreeSet<(Family, Slot)>,
+    pub(crate) moved: BTreeSet<(Slot, Family)>,
     /// Flows that were adopted since the last load.
     pub(crate) adopted: Vec<(IpAddr, Mark)>,
 }

@@ -34,7 +34,6 @@
 //! Connected routes of addresses and the three usual rules need not be written; neither need settings that are 0.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use serde_json::json;
 use uplinkd::core::health::{Manual, Opinion, Standing};
@@ -362,5 +361,5 @@ fn health(words: &mut Words, line: &str) -> ((Slot, Family), Opinion) {
     };
     let proven = !words.taken("unanswered:") && standing != Standing::Unproven;
     let why = line.split_once(": ").map_or("", |(_, why)| why.trim());
-    (key, Opinion { proven, ..Opinion::new(standing, Instant::now(), why.to_owned()) })
+    (key, Opinion { proven, ..Opinion::new(standing, why.to_owned()) })
 }

@@ -23,7 +23,7 @@ pub(super) fn render(uplink: &UplinkStatus, now: OffsetDateTime) -> String {
         if uplink.drained { ", drained by hand" } else { "" },
         uplink.manual.map_or(String::new(), |manual| format!(", held {} by hand", manual.as_str())),
     );
-    for (family, leg) in [("ipv4", &uplink.ipv4), ("ipv6", &uplink.ipv6)] {
+    for (family, leg) in uplink.legs() {
         let _ = writeln!(text, "\n{family}: {} for {} ({})", leg.state, since(leg, now), leg.why);
         addresses(&mut text, leg);
         if let Some(health) = &leg.health {

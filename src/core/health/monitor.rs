@@ -109,7 +109,7 @@ impl Monitor {
             sparse: false,
             targets: Targets::default(),
             portal: Portal::default(),
-            opinion: Opinion::new(standing, now, "as it was found".to_owned()),
+            opinion: Opinion::new(standing, "as it was found".to_owned()),
             open: false,
             phase: Phase::Rest(now),
             good: 0,
@@ -137,11 +137,11 @@ impl Monitor {
         self.portal.configure(&subject.checks, now);
         (self.limits, self.sparse) = (subject.limits, subject.sparse);
         if self.targets.is_empty() {
-            self.stand(Standing::Up, now, "it is not probed".to_owned());
+            self.stand(Standing::Up, "it is not probed".to_owned());
             "it is not probed".clone_into(&mut self.opinion.why);
         } else if subject.checks.is_empty() && self.opinion.standing == Standing::Portal {
             // Only a look at a page could tell that the portal has gone.
-            self.stand(Standing::Unproven, now, "no page is looked at any more".to_owned());
+            self.stand(Standing::Unproven, "no page is looked at any more".to_owned());
             self.hurry(now);
         }
     }
@@ -161,7 +161,7 @@ impl Monitor {
                 self.damping.strike(now);
             }
             self.window.clear();
-            self.stand(Standing::Unproven, now, "the link was away".to_owned());
+            self.stand(Standing::Unproven, "the link was away".to_owned());
         }
     }
 
@@ -204,7 +204,7 @@ impl Monitor {
             self.begin_anew(now);
         }
         if self.opinion.held_until.is_some_and(|until| now >= until) {
-            self.stand(Standing::Up, now, "stable for as long as it was held back".to_owned());
+            self.stand(Standing::Up, "stable for as long as it was held back".to_owned());
         }
         let mut requests = self.advance(now);
         let limit = self.longest_wait();
@@ -273,7 +273,7 @@ impl Monitor {
                 *deadline = now;
             }
         }
-        self.weigh(now);
+        self.weigh();
     }
 
     /// The verdict as it stands.

@@ -19,12 +19,13 @@ const RESOLVERS: usize = 2;
 /// machine, nor link-local. One that the home router itself runs would answer with the line cut.
 pub fn defaults(family: Family, resolvers: &[IpAddr], connected: &[IpNet]) -> Vec<Probe> {
     let mut probes = public(family);
+    let most = probes.len() + RESOLVERS;
     let beyond = |ip: &&IpAddr| {
         Family::of(**ip) == family && leaves_the_link(**ip) && !connected.iter().any(|net| net.contains(*ip))
     };
     for ip in resolvers.iter().filter(beyond) {
         let probe = dns(*ip);
-        if !probes.contains(&probe) && probes.len() < public(family).len() + RESOLVERS {
+        if !probes.contains(&probe) && probes.len() < most {
             probes.push(probe);
         }
     }
@@ -33,12 +34,11 @@ pub fn defaults(family: Family, resolvers: &[IpAddr], connected: &[IpNet]) -> Ve
 
 /// Cloudflare, Google, Quad9, OpenDNS.
 fn public(family: Family) -> Vec<Probe> {
-    let [cloudflare, google, quad9, opendns] = match family {
-        Family::V4 => [[1, 1, 1, 1], [8, 8, 8, 8], [9, 9, 9, 9], [208, 67, 222, 222]].map(IpAddr::from),
+    let [cloudflare, google, opendns] = match family {
+        Family::V4 => [[1, 1, 1, 1], [8, 8, 8, 8], [208, 67, 222, 222]].map(IpAddr::from),
         Family::V6 => [
             [0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111],
             [0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888],
-            [0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe],
             [0x2620, 0x119, 0x35, 0, 0, 0, 0, 0x35],
         ]
         .map(IpAddr::from),
@@ -46,9 +46,17 @@ fn public(family: Family) -> Vec<Probe> {
     vec![
         Probe::Icmp(Host::Ip(cloudflare)),
         Probe::Icmp(Host::Ip(google)),
-        dns(quad9),
+        dns(public_resolver(family)),
         Probe::Tcp(Host::Ip(opendns), 443),
     ]
+}
+
+/// The resolver of Quad9: whom to ask besides an uplink's own.
+pub fn public_resolver(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => [9, 9, 9, 9].into(),
+        Family::V6 => [0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe].into(),
+    }
 }
 
 fn dns(server: IpAddr) -> Probe {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use zbus::zvariant::{ObjectPath, Value};
+use zbus::zvariant::{Dict, ObjectPath, Value};
 
 use super::dhcp;
 use super::profile::Details;
@@ -104,7 +104,8 @@ impl<'m> Device<'_, 'm> {
             Family::V4 => ("Ip4Config", "org.freedesktop.NetworkManager.IP4Config"),
             Family::V6 => ("Ip6Config", "org.freedesktop.NetworkManager.IP6Config"),
         };
-        let gateway = referenced(objects, self.properties, property, interface)
+        let config = referenced(objects, self.properties, property, interface);
+        let gateway = config
             .and_then(|config| text(config, "Gateway")?.parse().ok())
             .filter(|ip: &IpAddr| Family::of(*ip) == family && dhcp::can_be_gateway(*ip));
         let offered = match family {
@@ -112,7 +113,6 @@ impl<'m> Device<'_, 'm> {
             // Routers advertise themselves; the kernel's routes and neighbours show them, NetworkManager does not.
             Family::V6 => Vec::new(),
         };
-        let config = referenced(objects, self.properties, property, interface);
         let resolvers = config.map(|config| resolvers(config, family)).unwrap_or_default();
         IpFacts { gateway, offered, resolvers, connectivity: self.connectivity(objects, family) }
     }
@@ -143,13 +143,7 @@ impl<'m> Device<'_, 'm> {
                 Some(Some(Value::Dict(options))) => options,
                 _ => return Vec::new(),
             };
-        let option = |wanted: &str| {
-            let (_, value) = options.iter().find(|(key, _)| **key == Value::from(wanted))?;
-            match value {
-                Value::Value(inner) => <&str>::try_from(&**inner).ok(),
-                other => <&str>::try_from(other).ok(),
-            }
-        };
+        let option = |wanted: &str| text_in(options, wanted);
         let classless =
             option("rfc3442_classless_static_routes").or_else(|| option("ms_classless_static_routes"));
         dhcp::offered(classless, option("routers"))
@@ -164,8 +158,7 @@ fn resolvers(config: &Properties<'_>, family: Family) -> Vec<IpAddr> {
     };
     let text = |entry: &Value<'_>| {
         let Value::Dict(entry) = entry else { return None };
-        let (_, address) = entry.iter().find(|(key, _)| **key == Value::from("address"))?;
-        <&str>::try_from(unpacked(address)).ok()?.parse().ok()
+        text_in(entry, "address")?.parse().ok()
     };
     let bytes = |entry: &Value<'_>| {
         let bytes: Vec<u8> = entry.try_clone().ok()?.try_into().ok()?;
@@ -177,6 +170,12 @@ fn resolvers(config: &Properties<'_>, family: Family) -> Vec<IpAddr> {
     }
     found.retain(|ip| Family::of(*ip) == family);
     found
+}
+
+/// A text in a dictionary.
+fn text_in<'t>(dict: &'t Dict<'_, '_>, wanted: &str) -> Option<&'t str> {
+    let (_, value) = dict.iter().find(|(key, _)| **key == Value::from(wanted))?;
+    <&str>::try_from(unpacked(value)).ok()
 }
 
 fn unpacked<'v, 'm>(value: &'v Value<'m>) -> &'v Value<'m> {

@@ -1,7 +1,6 @@
 //! What can be known of uplinks, and what can be decided over it by hand.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -46,16 +45,13 @@ fn opinion() -> impl Strategy<Value = Opinion> {
         Standing::Down,
         Standing::Held,
     ];
-    (select(standings), prop::bool::weighted(0.8)).prop_map(|(standing, proven)| Opinion {
-        proven,
-        ..Opinion::new(standing, Instant::now(), "drawn".to_owned())
-    })
+    (select(standings), prop::bool::weighted(0.8))
+        .prop_map(|(standing, proven)| Opinion { proven, ..Opinion::new(standing, "drawn".to_owned()) })
 }
 
 /// Any; a third of them nothing at all, and some with all down.
 pub(super) fn drawn() -> impl Strategy<Value = Drawn> {
-    let down =
-        || Opinion { proven: true, ..Opinion::new(Standing::Down, Instant::now(), "drawn".to_owned()) };
+    let down = || Opinion { proven: true, ..Opinion::new(Standing::Down, "drawn".to_owned()) };
     let all = move || Slot::all().flat_map(|slot| Family::BOTH.map(|family| (slot, family)));
     let opinions = prop_oneof![
         4 => prop::collection::btree_map(key(), opinion(), 0..10),

@@ -34,12 +34,10 @@ impl Monitor {
             self.slow = Some((now, rtt));
             return self.rise(now, why);
         }
-        let why = words();
         if self.phase.answered(target) < self.quorum() {
             return;
         }
         let was_burst = matches!(self.phase, Phase::Burst(_));
-        self.phase = Phase::Rest(now + self.rest(now));
         match standing {
             Standing::Down => {
                 self.good = self.good.saturating_add(1);
@@ -49,11 +47,15 @@ impl Monitor {
                 }
             }
             Standing::Unproven => {
-                self.proof = Some(why);
+                self.proof = Some(words());
                 self.phase = Phase::Rest(self.portal.patience(now).unwrap_or(now));
             }
-            _ if was_burst => self.silence_rests = Some(now + SILENCE_REST),
-            _ => {}
+            _ => {
+                self.phase = Phase::Rest(now + self.rest(now));
+                if was_burst {
+                    self.silence_rests = Some(now + SILENCE_REST);
+                }
+            }
         }
     }
 
@@ -66,10 +68,10 @@ impl Monitor {
         }
         let hold = self.damping.hold(self.limits.hold, now);
         if hold.is_zero() {
-            return self.stand(Standing::Up, now, why);
+            return self.stand(Standing::Up, why);
         }
         let failures = self.damping.standing(now);
-        self.stand(Standing::Held, now, format!("{why}, after {failures} failures"));
+        self.stand(Standing::Held, format!("{why}, after {failures} failures"));
         self.opinion.held_until = Some(now + hold);
     }
 
@@ -78,7 +80,7 @@ impl Monitor {
         self.targets.miss_all();
         self.phase = Phase::Rest(now + self.rest(now));
         if burst.portal {
-            return self.stand(Standing::Portal, now, "another answers in the place of a target".to_owned());
+            return self.stand(Standing::Portal, "another answers in the place of a target".to_owned());
         }
         if let Some(doubt) = self.veto(burst, now) {
             self.doubt = Some(doubt);
@@ -102,7 +104,7 @@ impl Monitor {
         self.damping.strike(now);
         // A portal whose session has run out answers no target, but it does answer for a website.
         self.portal.look_at(now);
-        self.stand(Standing::Down, now, why);
+        self.stand(Standing::Down, why);
     }
 
     /// Why a burst without enough answers does not condemn.
@@ -129,11 +131,11 @@ impl Monitor {
                 if standing.lives() {
                     self.damping.strike(now);
                 }
-                self.stand(Standing::Portal, now, why);
+                self.stand(Standing::Portal, why);
             }
             (Sight::Open, Standing::Portal) => self.rise(now, "the portal lets us through".to_owned()),
             (Sight::Nothing, Standing::Portal) => {
-                self.stand(Standing::Unproven, now, "the portal has gone silent".to_owned());
+                self.stand(Standing::Unproven, "the portal has gone silent".to_owned());
                 self.hurry(now);
             }
             // It has waited for this alone.
@@ -143,29 +145,29 @@ impl Monitor {
     }
 
     /// Loss, latency and jitter.
-    pub(super) fn weigh(&mut self, now: Instant) {
+    pub(super) fn weigh(&mut self) {
         let quality = self.window.quality();
         match self.opinion.standing {
             Standing::Up => {
                 if let Some(flaw) = quality.flaw(&self.limits) {
-                    self.stand(Standing::Degraded, now, flaw);
+                    self.stand(Standing::Degraded, flaw);
                 }
             }
             Standing::Degraded if quality.is_fine(&self.limits) => {
                 let latency = quality.latency.unwrap_or_default().as_millis();
-                self.stand(Standing::Up, now, format!("loss {} %, latency {latency} ms", quality.loss));
+                self.stand(Standing::Up, format!("loss {} %, latency {latency} ms", quality.loss));
             }
             _ => {}
         }
     }
 
-    pub(super) fn stand(&mut self, standing: Standing, now: Instant, why: String) {
+    pub(super) fn stand(&mut self, standing: Standing, why: String) {
         if self.opinion.standing == standing {
             return;
         }
         (self.good, self.proof) = (0, None);
         let proven = self.opinion.proven;
-        self.opinion = Opinion { proven, ..Opinion::new(standing, now, why) };
+        self.opinion = Opinion { proven, ..Opinion::new(standing, why) };
         self.doubt = None;
     }
 }
