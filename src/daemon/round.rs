@@ -176,19 +176,22 @@ impl Rounds {
             return Err(format!("{name} is present; set ignore=true for it instead"));
         }
         let slot = self.slot_of(name)?;
-        let slots = self.slots.as_mut().ok_or(TOO_EARLY)?;
-        slots.forget(name);
-        state::save_slots(&self.dirs, slots).map(|()| slot).map_err(|error| chain(&error))
+        self.change_slots(|slots| slots.forget(name)).map(|()| slot)
     }
 
     /// Takes an uplink out, or puts it back, until told otherwise.
     pub(super) fn drain(&mut self, name: &UplinkName, drained: bool) -> Result<(), String> {
         let slot = self.slot_of(name)?;
+        self.change_slots(|slots| slots.drain(slot, drained))
+    }
+
+    /// Changes the memory of slots by order: what cannot be written down is not done.
+    fn change_slots(&mut self, change: impl FnOnce(&mut Slots)) -> Result<(), String> {
         let slots = self.slots.as_mut().ok_or(TOO_EARLY)?;
-        let mut decided = slots.clone();
-        decided.drain(slot, drained);
-        state::save_slots(&self.dirs, &decided).map_err(|error| chain(&error))?;
-        *slots = decided;
+        let mut changed = slots.clone();
+        change(&mut changed);
+        state::save_slots(&self.dirs, &changed).map_err(|error| chain(&error))?;
+        *slots = changed;
         Ok(())
     }
 
