@@ -1,0 +1,257 @@
+//! What is planned for one family: the uplinks' tables, the block of rules, the balanced default, whose flows move.
+//!
+//! Knows nothing of the other family, of nftables and of sysctls.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Desired, Health, Observed};
+use crate::config::AllDown;
+use crate::core::diff::Move;
+use crate::core::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, Base, Slot};
+use crate::core::net::{Family, Metric, TableId};
+use crate::core::observed::DefaultRoute;
+use crate::core::route::{NextHop, Route, RouteKey};
+use crate::core::rule::{Rule, Selector};
+use crate::core::uplink::{Gateway, Leg, State, Uplink};
+
+/// What is planned for one family; the families never look at each other.
+pub(super) struct FamilyPlan<'a> {
+    pub(super) family: Family,
+    pub(super) uplinks: &'a [Uplink],
+    pub(super) observed: &'a Observed,
+    pub(super) desired: &'a mut Desired,
+    pub(super) notes: &'a mut Vec<String>,
+}
+
+impl FamilyPlan<'_> {
+    fn configured(&self) -> impl Iterator<Item = (&Uplink, &Leg)> {
+        self.uplinks.iter().map(|u| (u, &u.legs[self.family])).filter(|(_, leg)| leg.configured())
+    }
+
+    /// One table an uplink: its default, and what is reached on its link. It stands without a carrier too, so that
+    /// the carrier's return needs nobody.
+    pub(super) fn tables(&mut self) {
+        let family = self.family;
+        let mut routes = Vec::new();
+        for (uplink, leg) in self.configured().filter(|(_, leg)| leg.takes_routes) {
+            let table = uplink.slot.table();
+            let metric = usual_metric(family);
+            let hop =
+                |via, onlink| NextHop { dev: uplink.dev.clone(), via, onlink, weight: Default::default() };
+            let Some(hop_out) = next_hop(uplink, leg) else { continue };
+            let src = leg.source().filter(IpAddr::is_ipv4);
+            let dest = family.default_prefix();
+            routes.push(Route { key: RouteKey { table, dest, metric }, src, hops: vec![hop_out] });
+            for &(dest, src) in &leg.connected {
+                routes.push(Route {
+                    key: RouteKey { table, dest, metric },
+                    src,
+                    hops: vec![hop(None, false)],
+                });
+            }
+        }
+        self.desired.routes.extend(routes);
+    }
+
+    /// The block of rules, ahead of any foreign rule that takes everything. None of ours does, so this takes
+    /// nothing from a VPN; it keeps replies and pinned flows on their uplink whoever started first.
+    pub(super) fn rules(&mut self, shared: &BTreeSet<IpAddr>) {
+        let family = self.family;
+        let base = self.base();
+        let rule = |pref, selector, table| Rule { family, pref, selector, table, suppress_prefixlen: None };
+        // Where none gets through, nobody knows better than whoever chose the address.
+        let all_lost = !self.configured().any(|(_, leg)| leg.reachable());
+        let mut rules = Vec::new();
+        for (uplink, leg) in self.configured() {
+            let (slot, table) = (uplink.slot, uplink.slot.table());
+            rules.push(rule(base.mark(slot), Selector::Mark(slot.mark()), table));
+            rules.push(rule(base.device(slot), Selector::Oif(uplink.dev.name.clone()), table));
+            // Only while it leads out, so that programs with a cached source address leave a dead uplink.
+            if leg.reachable() || (all_lost && leg.link) {
+                let own = leg.addresses.iter().map(|net| net.addr()).filter(|ip| !shared.contains(ip));
+                rules.extend(own.map(|ip| rule(base.from_address(slot), Selector::From(ip), table)));
+            }
+        }
+        if !rules.is_empty() {
+            // With 0 instead of 1, inbound replies and running flows die when OpenVPN adds its two /1 routes, and
+            // `wg-quick down` deletes the rule.
+            let main = rule(base.main(), Selector::All, TableId::MAIN);
+            rules.push(Rule { suppress_prefixlen: Some(1), ..main });
+        }
+        self.desired.rules.extend(rules);
+    }
+
+    /// Where our block begins.
+    fn base(&mut self) -> Base {
+        let walls = self.observed.foreign_rules.iter().filter(|r| r.family == self.family && r.catch_all);
+        let Some(wall) = walls.min_by_key(|r| r.pref) else { return Base::USUAL };
+        let room = Base::candidates().find(|base| base.is_ahead_of(wall.pref));
+        room.unwrap_or_else(|| {
+            self.notes.push(format!(
+                "{}: foreign rule \"{}\" takes everything ahead of ours; pinned flows and replies may leave by it",
+                self.family, wall.text
+            ));
+            Base::USUAL
+        })
+    }
+
+    /// The one multipath default over the active uplinks.
+    ///
+    /// In main with a metric one better than the best of the uplinks' own, so that whatever beats those keeps
+    /// beating ours. Where no metric is free there, or nothing is to leave, in a table of its own directly ahead of
+    /// main, for as long as main's own best default leads out of an uplink.
+    pub(super) fn balanced_default(&mut self, active: &[Slot], all_down: AllDown) {
+        let family = self.family;
+        let legs = self.uplinks.iter().filter(|u| active.contains(&u.slot));
+        let hops: Vec<_> = legs
+            .filter_map(|u| Some(NextHop { weight: u.weight, ..next_hop(u, &u.legs[family])? }))
+            .collect();
+        let blocked = hops.is_empty();
+        let hops = match hops.as_slice() {
+            // No legs: nothing leaves by a default route at all.
+            [] if all_down == AllDown::Block && self.configured().next().is_some() => hops,
+            [] => return,
+            // The kernel keeps no weight for a single leg.
+            [only] => vec![NextHop { weight: Default::default(), ..only.clone() }],
+            _ => hops,
+        };
+        let dest = family.default_prefix();
+        let route = |table, metric| Route { key: RouteKey { table, dest, metric }, src: None, hops };
+        // Our first rule asks main, and a refusal there is not suppressed: it would hit what is bound to an uplink, the
+        // probes that find out when it is back among it, and every VPN whose rule comes later.
+        match self.free_metric().filter(|_| !blocked) {
+            Some(metric) => {
+                self.desired.routes.insert(route(TableId::MAIN, metric));
+            }
+            None if self.main_leads_out() => {
+                self.desired.routes.insert(route(BALANCED_TABLE, usual_metric(family)));
+                self.desired.rules.extend(bypass_rules(family));
+            }
+            // Somebody else's default stands in for the uplinks, or there is none to be blocked.
+            None if blocked => {}
+            None => self
+                .notes
+                .push(format!("{family}: main's own default does not lead out of an uplink; it stands")),
+        }
+    }
+
+    /// Whose running flows should be somewhere else: only where there is somewhere.
+    pub(super) fn moves(&mut self, active: &[Slot], health: &Health, shared: &BTreeSet<IpAddr>) {
+        let family = self.family;
+        let lost = |leg: &Leg| leg.link && matches!(leg.state, State::Down | State::Portal);
+        let leaves = |slot: Slot, leg: &Leg| lost(leg) || health.leaving.contains(&(slot, family));
+        // What is near goes on: a client on the LAN, or a container, that speaks to this very address.
+        let near: Vec<IpNet> = self.near().collect();
+        let elsewhere = |uplink: &Uplink, ip: &IpAddr| {
+            self.observed.addresses.iter().any(|a| a.ip == *ip && a.dev != uplink.dev.index)
+        };
+        let moves = self.configured().filter(|(u, leg)| !active.contains(&u.slot) && leaves(u.slot, leg));
+        let moves: Vec<_> = moves
+            .map(|(uplink, leg)| Move {
+                family,
+                slot: uplink.slot,
+                addresses: leg
+                    .addresses
+                    .iter()
+                    .map(IpNet::addr)
+                    .filter(|ip| !shared.contains(ip) && !elsewhere(uplink, ip))
+                    .collect(),
+                connected: near.clone(),
+            })
+            .collect();
+        if !active.is_empty() {
+            self.desired.moves.extend(moves);
+        }
+    }
+
+    /// The prefixes that are on some link of this machine.
+    fn near(&self) -> impl Iterator<Item = IpNet> {
+        let own = self.observed.addresses.iter().filter(|a| Family::of(a.ip) == self.family);
+        let nets: BTreeSet<IpNet> = own
+            .filter_map(|a| IpNet::new(a.peer.unwrap_or(a.ip), a.prefix_len).ok())
+            .map(|net| net.trunc())
+            .collect();
+        nets.into_iter()
+    }
+
+    /// Foreign default routes in main, best first.
+    fn main_defaults(&self) -> Vec<&DefaultRoute> {
+        let foreign = self.observed.defaults.iter();
+        let mut found: Vec<_> =
+            foreign.filter(|d| d.family == self.family && d.table == TableId::MAIN).collect();
+        found.sort_by_key(|d| d.metric);
+        found
+    }
+
+    /// The metric for our default in main; none where there is no room.
+    fn free_metric(&self) -> Option<Metric> {
+        let taken = self.main_defaults();
+        let is_taken = |metric: &Metric| taken.iter().any(|d| d.metric == *metric);
+        match self.configured().filter_map(|(_, leg)| leg.metric).min() {
+            // Of two with one metric the earlier is in force: where somebody else's is among them, ours stays out.
+            Some(best) if taken.iter().any(|d| d.metric == best && !self.leads_out(d)) => None,
+            Some(best) => best.0.checked_sub(1).filter(|m| *m > 0).map(Metric).filter(|m| !is_taken(m)),
+            // No uplink has a default of its own, so ours gives way to anybody's.
+            None => {
+                let behind = taken.last().map_or(Some(0), |worst| worst.metric.0.checked_add(1))?;
+                Some(Metric(behind.max(NO_DEFAULT_OF_ITS_OWN)))
+            }
+        }
+    }
+
+    /// Whether every leg of a default is an uplink's.
+    fn leads_out(&self, default: &DefaultRoute) -> bool {
+        let ours = |dev| self.configured().any(|(u, _)| u.dev.index == dev);
+        !default.hops.is_empty() && default.hops.iter().all(|&(dev, _)| ours(dev))
+    }
+
+    /// Whether the default that is in force in main is an uplink's.
+    fn main_leads_out(&self) -> bool {
+        let defaults = self.main_defaults();
+        let Some(best) = defaults.first() else { return false };
+        defaults.iter().take_while(|d| d.metric == best.metric).all(|d| self.leads_out(d))
+    }
+}
+
+/// The metric of our default where no uplink has one of its own: behind every manager's usual ones.
+const NO_DEFAULT_OF_ITS_OWN: u32 = 20_000;
+
+/// What the kernel itself would give a route: 1024 in IPv6 (`IP6_RT_PRIO_USER`, net/ip6_route.h), 0 in IPv4.
+fn usual_metric(family: Family) -> Metric {
+    match family {
+        Family::V4 => Metric(0),
+        Family::V6 => Metric(1024),
+    }
+}
+
+/// The rule to the balanced table, and ahead of it those that let the two /1 routes of a VPN in main win.
+///
+/// The latter are two, with a destination each, because `wg-quick down` deletes every rule that reads
+/// `from all lookup main suppress_prefixlength 0`.
+fn bypass_rules(family: Family) -> Vec<Rule> {
+    let rule = |pref, selector, table, suppress_prefixlen| Rule {
+        family,
+        pref,
+        selector,
+        table,
+        suppress_prefixlen,
+    };
+    let halves = family.default_prefix().subnets(1).into_iter().flatten();
+    let mut rules: Vec<_> =
+        halves.map(|half| rule(BYPASS_PREF, Selector::To(half), TableId::MAIN, Some(0))).collect();
+    rules.push(rule(BALANCED_PREF, Selector::All, BALANCED_TABLE, None));
+    rules
+}
+
+/// The way out of an uplink as a leg of a route.
+fn next_hop(uplink: &Uplink, leg: &Leg) -> Option<NextHop> {
+    let via = leg.gateway.map(Gateway::ip)?;
+    // A link-local IPv6 gateway is always on the link.
+    let link_local = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let on_link = |ip: IpAddr| link_local(ip) || leg.connected.iter().any(|(net, _)| net.contains(&ip));
+    let onlink = via.is_some_and(|ip| !on_link(ip));
+    Some(NextHop { dev: uplink.dev.clone(), via, onlink, weight: Default::default() })
+}
