@@ -130,16 +130,21 @@ impl Monitor {
 
     /// Takes what to ask and by what to judge; what is known of targets that stay is kept.
     pub fn configure(&mut self, subject: &Subject, now: Instant) {
-        if self.targets.replace(&subject.targets) {
+        let others = self.targets.replace(&subject.targets);
+        if others {
             self.window.clear();
+        }
+        // What was asked of others, or by other limits, cannot be judged by these.
+        if others || self.limits != subject.limits {
             self.phase = Phase::Rest(now);
         }
         self.portal.configure(&subject.checks, now);
         (self.limits, self.sparse) = (subject.limits, subject.sparse);
         if self.targets.is_empty() {
+            self.portal.forget_flying(now);
             self.stand(Standing::Up, "it is not probed".to_owned());
             "it is not probed".clone_into(&mut self.opinion.why);
-        } else if subject.checks.is_empty() && self.opinion.standing == Standing::Portal {
+        } else if !self.portal.looks() && self.opinion.standing == Standing::Portal {
             // Only a look at a page could tell that the portal has gone.
             self.stand(Standing::Unproven, "no page is looked at any more".to_owned());
             self.hurry(now);
@@ -255,12 +260,8 @@ impl Monitor {
                 }
                 self.answered(target, sent, *rtt, now);
             }
-            Outcome::Portal(_) => {
-                self.portal.look_at(now);
-                if let Phase::Burst(burst) = &mut self.phase {
-                    burst.portal = true;
-                }
-            }
+            // No answer; whether it is a portal, a page tells that is known.
+            Outcome::Portal(_) => self.portal.look_at(now),
             Outcome::Failed(_) => {
                 // One that never answers, because it is filtered, is no measure of loss.
                 if counts && self.window.has_answered(target) {

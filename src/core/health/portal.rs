@@ -63,6 +63,11 @@ impl Portal {
         }
     }
 
+    /// Whether there is anything to look at.
+    pub(super) fn looks(&self) -> bool {
+        !self.checks.is_empty()
+    }
+
     /// Has a look at this time, or earlier if one is due.
     pub(super) fn look_at(&mut self, at: Instant) {
         if self.flying.is_empty() {
@@ -82,7 +87,7 @@ impl Portal {
 
     pub(super) fn due(&self) -> Option<Instant> {
         let unanswered = self.begun.filter(|_| !self.flying.is_empty()).map(|begun| begun + GIVEN_UP);
-        unanswered.or(self.due).filter(|_| !self.checks.is_empty())
+        unanswered.or(self.due).filter(|_| self.looks())
     }
 
     /// Whether a new uplink should still wait: until when.

@@ -36,8 +36,6 @@ pub(super) struct Burst {
     pub(super) volleys: u8,
     /// Who has answered.
     pub(super) answered: Vec<usize>,
-    /// Somebody answered in the place of a target.
-    pub(super) portal: bool,
     last: Instant,
 }
 
@@ -78,7 +76,7 @@ impl Phase {
 impl Burst {
     /// One that begins now.
     pub(super) fn begin(now: Instant) -> Self {
-        Burst { first: now, since: now, volleys: 0, answered: Vec::new(), portal: false, last: now }
+        Burst { first: now, since: now, volleys: 0, answered: Vec::new(), last: now }
     }
 
     /// Another, directly after this one.

@@ -79,9 +79,6 @@ impl Monitor {
     pub(super) fn conclude(&mut self, burst: &Burst, now: Instant) {
         self.targets.miss_all();
         self.phase = Phase::Rest(now + self.rest(now));
-        if burst.portal {
-            return self.stand(Standing::Portal, "another answers in the place of a target".to_owned());
-        }
         if let Some(doubt) = self.veto(burst, now) {
             self.doubt = Some(doubt);
             self.phase = match self.may_be_filtered() {

@@ -26,7 +26,6 @@ pub(super) struct Witness {
     /// Who has answered since nothing was and whether that was enough.
     answered: BTreeSet<usize>,
     proved: bool,
-    /// There was a proof before a portal.
     /// Good rounds in a row since it went down.
     good: u8,
     condemned: Option<Instant>,
@@ -39,8 +38,6 @@ pub(super) struct Witness {
 struct Seen {
     /// Asked so often since it last answered.
     unanswered: u32,
-    /// Somebody else answered in its place when it was last heard of; asked so often since.
-    impostor: Option<u32>,
 }
 
 impl Witness {
@@ -96,7 +93,6 @@ impl Witness {
                 self.flying.insert(*id, (Some(*target), now));
                 let seen = &mut self.targets[*target];
                 seen.unanswered += 1;
-                seen.impostor = seen.impostor.map(|asked| asked + 1);
             }
             Happening::Landed(id, outcome) => match self.flying.remove(id) {
                 Some((Some(target), sent)) => late = self.landed(target, sent, outcome, now),
@@ -138,7 +134,6 @@ impl Witness {
     fn landed(&mut self, target: usize, sent: Instant, outcome: &Outcome, now: Instant) -> bool {
         let quorum = self.quorum();
         let seen = &mut self.targets[target];
-        seen.impostor = matches!(outcome, Outcome::Portal(_)).then_some(0);
         match outcome {
             Outcome::Answered(rtt) => {
                 seen.unanswered = 0;
@@ -183,11 +178,6 @@ impl Witness {
             }
             (Standing::Degraded, Standing::Up) => landed,
             (Standing::Up, Standing::Degraded) => landed && self.is_flawed(entry.at),
-            (_, Standing::Portal) if polled => {
-                let volleys = u32::from(self.limits.down_after);
-                let recent = |asked| asked < volleys;
-                self.targets.iter().any(|t| t.impostor.is_some_and(recent))
-            }
             (_, Standing::Portal) => {
                 let seen = self.looked.iter().any(|said| matches!(said, Outcome::Portal(_)));
                 landed && (seen || self.hint == Some(Connectivity::Portal))
