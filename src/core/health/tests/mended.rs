@@ -149,3 +149,39 @@ fn doubt_does_not_cost_a_metered_link_much() {
     let sent = net.sent.len() - before;
     assert!(sent < 4 * 600, "{sent} probes in ten minutes");
 }
+
+#[test]
+fn a_wrong_page_among_the_targets_is_no_portal_that_never_ends() {
+    let mut net = Net::new(&["http://status.example/ status=200"]);
+    net.configure(|subject| subject.checks.clear());
+    net.impostor = Some(0);
+    net.until(Standing::Down, 20 * SECOND);
+    net.impostor = None;
+    net.until(Standing::Up, 60 * SECOND);
+}
+
+#[test]
+fn what_is_not_probed_any_more_hears_of_no_portal() {
+    let mut net = Net::usual();
+    net.page = portal();
+    // The look is on its way.
+    net.monitor.poll(net.now).into_iter().for_each(|request| {
+        net.flying.push((net.now + 30 * MS, request.id, Outcome::Portal("redirected".into())));
+    });
+    net.configure(|subject| subject.targets.clear());
+    net.run(10 * SECOND);
+    assert_eq!(net.standing(), Standing::Up, "{:?}", net.turns);
+}
+
+#[test]
+fn an_answer_counts_by_the_limits_of_now() {
+    let mut net = Net::usual();
+    net.run(5 * SECOND);
+    net.configure(|subject| (subject.limits.quorum, subject.limits.down_after) = (2, 20));
+    // A burst in which one of four answers, and two are wanted.
+    net.answers(None).targets[0].1 = Some(20 * MS);
+    net.run(2 * SECOND);
+    net.configure(|_| {});
+    net.run(10 * SECOND);
+    assert!(net.turns.iter().all(|(_, s)| *s != Standing::Down), "{:?}", net.turns);
+}
