@@ -9,7 +9,7 @@ mod set;
 mod status;
 
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use clap_complete::Shell;
 use serde::Serialize;
 use zbus::zvariant::Type;
 
+use crate::config::{self, Config};
 use crate::exit;
 
 /// Shows and steers uplinkd, which keeps several internet uplinks balanced and failed over.
@@ -47,13 +48,13 @@ enum Command {
         #[arg(long)]
         json: bool,
         /// The main configuration file, for --full.
-        #[arg(long, default_value = crate::config::MAIN_FILE)]
+        #[arg(long, default_value = config::MAIN_FILE)]
         config: PathBuf,
     },
     /// Check the configuration with the daemon's own loader.
     Check {
         /// The main file; conf.d beside it is checked too.
-        #[arg(default_value = crate::config::MAIN_FILE)]
+        #[arg(default_value = config::MAIN_FILE)]
         file: PathBuf,
     },
     /// Read the configuration again.
@@ -194,6 +195,15 @@ async fn decide(name: &str, method: &str, what: impl Serialize + Type) -> Result
     let name = client.uplink(name).await?.name;
     client.call(method, &(name, what)).await?;
     client.call("Nudge", &client::WAIT_SECONDS).await
+}
+
+/// The configuration that a file and the drop-ins beside it make. The daemon does without a main file; somebody who
+/// names another means it.
+fn configuration(file: &Path) -> Result<Config, Failure> {
+    if file != Path::new(config::MAIN_FILE) && !file.exists() {
+        return Err(Failure::with(exit::CONFIG, format!("{}: there is no such file", file.display())));
+    }
+    config::load(file).map_err(|problems| Failure::with(exit::CONFIG, problems))
 }
 
 /// Prints to standard output. A reader that has gone (`| head`) is no failure.

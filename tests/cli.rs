@@ -86,9 +86,13 @@ fn a_good_file_is_good() {
     let main = folder.file("uplinkd.toml", "[[uplink]]\nmatch.interface = \"wan7\"\nweight = 256\n");
     let Said(code, stdout, stderr) = uplinkctl(&["check", &main]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    assert_eq!(stdout, format!("{main}: good; 1 [[uplink]] sections\n"));
+    assert_eq!(stdout, format!("{main}: good; 1 [[uplink]] section\n"));
     let missing = format!("{main}.missing");
-    assert_eq!(uplinkctl(&["check", &missing]).0, Some(78));
+    for command in [&["check"][..], &["plan", "--full", "--config"]] {
+        let Said(code, _, stderr) = uplinkctl(&[command, &[missing.as_str()]].concat());
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(stderr.contains("there is no such file"), "{stderr}");
+    }
 }
 
 #[test]

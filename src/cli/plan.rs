@@ -3,16 +3,14 @@
 use std::path::Path;
 
 use super::client::Client;
-use super::{Failure, print};
+use super::{Failure, configuration, print};
 use crate::daemon::full_plan;
-use crate::exit;
 use crate::state::Directories;
-use crate::{config, world};
+use crate::world;
 
 pub(super) async fn run(full: bool, json: bool, file: &Path) -> Result<(), Failure> {
     let (commands, notes): (Vec<String>, Vec<String>) = if full {
-        let config = config::load(file).map_err(|problems| Failure::with(exit::CONFIG, problems))?;
-        let plan = full_plan(config, &Directories::from_environment()).await;
+        let plan = full_plan(configuration(file)?, &Directories::from_environment()).await;
         plan.map_err(|error| Failure::new(world::chain(&error)))?
     } else {
         let answer: String = Client::connect().await?.ask("Plan").await?;

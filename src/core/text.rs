@@ -24,3 +24,9 @@ pub fn disturbs(c: char) -> bool {
 pub fn on_one_line(text: &str) -> String {
     text.chars().map(|c| if disturbs(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
+
+/// So many of a thing: "1 change", "2 changes".
+pub fn counted(count: usize, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
+}

@@ -16,6 +16,7 @@ use crate::core::net::{Family, PerFamily, UplinkName};
 use crate::core::observed::{Kernel, Observed};
 use crate::core::plan::{Plan, plan};
 use crate::core::slots::Slots;
+use crate::core::text::counted;
 use crate::core::uplink::Gateway;
 use crate::kernel::rtnl;
 use crate::sources::bus::BusState;
@@ -118,7 +119,7 @@ impl Rounds {
             info!("note: {note}");
         }
         if report.done > 0 {
-            info!("{} changes applied", report.done);
+            info!("{} applied", counted(report.done, "change"));
         }
         let repaired = !changes.is_empty() && plan.desired == self.last.desired;
         self.forwards = observed.forwards;
