@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::ctl::{Ctl, installed, package};
 use crate::kit::address::{ECHO, internet4, internet6, resolver4, resolver6};
 use crate::kit::dns::{NOWHERE, ask};
-use crate::kit::{Isp, IspSpec, Lab, Ns, Spec, Via, connect_many, lab_or_skip};
+use crate::kit::{Isp, IspSpec, Lab, Manager, Ns, Spec, Via, connect_many, lab_or_skip};
 use crate::vpn::tunnel;
 use crate::watch::{leg, rest, seconds, state, until, until_state, until_used};
 
@@ -20,6 +20,12 @@ const PROMPTLY: Duration = Duration::from_millis(2500);
 /// Both ISPs announce resolvers of their own, beyond their modems.
 fn own_resolvers(spec: Spec) -> Spec {
     spec.isps([1, 2].map(|isp| IspSpec::new(isp).own_resolvers()))
+}
+
+/// The same machine without systemd-resolved: libc asks those in resolv.conf, where NetworkManager writes them.
+fn with_resolv_conf(spec: Spec) -> Spec {
+    let text = "[main]\ndns=default\nrc-manager=file\nsystemd-resolved=false\n";
+    spec.file("/etc/NetworkManager/conf.d/dns.conf", text, 0o644)
 }
 
 /// The same machine with systemd-resolved.
@@ -51,7 +57,7 @@ fn resolving(lab: &Lab, name: &str, exists: bool) -> Duration {
 
 #[test]
 fn each_resolver_is_asked_through_its_uplink() {
-    let lab = lab_or_skip!(installed(own_resolvers(Spec::router())));
+    let lab = lab_or_skip!(installed(with_resolv_conf(own_resolvers(Spec::router()))));
     let status = lab.machine.wait_active(2);
     for isp in [1, 2] {
         assert_eq!(leg(&status, isp, "ipv4")["resolvers"], json!([resolver4(isp).to_string()]));
@@ -106,7 +112,7 @@ fn a_resolver_of_both_isps_is_balanced() {
 /// With the resolv.conf of NetworkManager, where libc asks one after the other.
 #[test]
 fn what_leads_nowhere_is_refused_at_once() {
-    let lab = lab_or_skip!(own_resolvers(Spec::router()));
+    let lab = lab_or_skip!(with_resolv_conf(own_resolvers(Spec::router())));
     lab.isp(1).silent(true);
     println!("FIGURE without uplinkd a name takes {:.1?}", resolving(&lab, "a.example.org", false));
     lab.isp(1).silent(false);
@@ -201,6 +207,11 @@ fn resolved_leaves_out_what_leads_nowhere() {
         lab.machine
             .sh("uplinkctl; cat /run/uplinkd/unasked.json; journalctl -u uplinkd | grep resolvectl")
             .ok()
+    );
+
+    assert!(
+        !lab.machine.journal("uplinkd").contains("default-route eth1 yes"),
+        "it is left as it was meanwhile"
     );
 
     // The other way round: the one that comes back is asked before the other is not.
@@ -314,4 +325,31 @@ fn no_question_leaks_past_a_vpn() {
         assert_eq!(leaked(&lab), 80, "{what}, before us, has gone");
         assert_eq!(answers(&lab, lab.machine.netns(), 5), [5, 5], "{what}");
     }
+}
+
+/// What resolved answers for a link of networkd's, and that the daemon's user may tell networkd (see sources/resolved.rs).
+#[test]
+fn networkd_is_told_of_its_own_links() {
+    let lab =
+        lab_or_skip!(installed(with_resolved(own_resolvers(Spec::desktop())).manager(Manager::Networkd)));
+    lab.machine.wait("resolved knows both", LIMIT, || (is_asked(&lab, 1) && is_asked(&lab, 2)).then_some(()));
+    let index =
+        lab.machine.netns().sh("cat /sys/class/net/eth1/ifindex || ip -o link show eth1 | cut -d: -f1").ok();
+    let tell = |user: &str, service: &str, asked: bool| {
+        let path = service.replace("org.freedesktop.", "/org/freedesktop/");
+        lab.machine.sh(&format!(
+            "setpriv --reuid={user} --regid=nogroup --clear-groups busctl call {service} {path} {service}.Manager \
+             SetLinkDefaultRoute ib {} {asked}",
+            index.trim()
+        ))
+    };
+    let (resolved, networkd) = ("org.freedesktop.resolve1", "org.freedesktop.network1");
+    let busy = tell("uplinkd", resolved, false);
+    assert!(!busy.success() && busy.stderr.contains("managed"), "{busy}");
+    let refused = tell("nobody", networkd, false);
+    assert!(!refused.success(), "{refused}");
+    tell("uplinkd", networkd, false).ok();
+    until_asked(&lab, [false, true]);
+    tell("uplinkd", networkd, true).ok();
+    until_asked(&lab, [true, true]);
 }

@@ -23,13 +23,11 @@ pub(super) struct Resolvers {
 impl Resolvers {
     /// Looks at all uplinks. As long as nobody else's resolvers can be asked, none are idle.
     pub(super) fn of(uplinks: &[Uplink]) -> Self {
-        let with_resolvers = || {
-            let legs =
-                uplinks.iter().flat_map(|u| Family::BOTH.map(|family| (u.slot, family, &u.legs[family])));
-            legs.filter(|(_, _, leg)| !leg.resolvers.is_empty())
+        let all = || {
+            uplinks.iter().flat_map(|u| announcing(u).map(move |family| (u.slot, family, &u.legs[family])))
         };
-        let some_serve = with_resolvers().any(|(_, _, leg)| serves(leg));
-        let idle = with_resolvers().filter(|(_, _, leg)| some_serve && is_idle(leg));
+        let some_serve = all().any(|(_, _, leg)| serves(leg));
+        let idle = all().filter(|(_, _, leg)| some_serve && is_idle(leg));
         let mut seen = BTreeSet::new();
         let of = |uplink: &Uplink| -> BTreeSet<IpAddr> {
             Family::BOTH.iter().flat_map(|&family| uplink.legs[family].resolvers.clone()).collect()
@@ -47,23 +45,28 @@ impl Resolvers {
     /// captive portal answers everything.
     pub(super) fn unasked(&self, uplinks: &[Uplink], observed: &Observed) -> BTreeSet<Device> {
         let kernel = &observed.kernel;
+        let is_ours = |u: &Uplink| kernel.unasked.contains(&u.dev.index);
         let is_asked = |u: &&Uplink| {
             let now = kernel.asked.get(&u.dev);
-            now == Some(&true) || (now.is_some() && kernel.unasked.contains(&u.dev.index))
+            now == Some(&true) || (now.is_some() && is_ours(u))
         };
-        let asked = || uplinks.iter().filter(is_asked);
-        let stands_in =
-            |u: &Uplink| Family::BOTH.iter().any(|&f| !u.legs[f].resolvers.is_empty() && serves(&u.legs[f]));
-        if !asked().any(stands_in) {
+        let asked: Vec<&Uplink> = uplinks.iter().filter(is_asked).collect();
+        if !asked.iter().any(|u| announcing(u).any(|family| serves(&u.legs[family]))) {
             return BTreeSet::new();
         }
-        let announces = |u: &Uplink, family: Family| !u.legs[family].resolvers.is_empty();
-        let useless = |u: &&Uplink| {
-            let mut families = Family::BOTH.into_iter().filter(|&family| announces(u, family)).peekable();
-            families.peek().is_some() && families.all(|family| self.idle.contains(&(u.slot, family)))
+        let useless = |u: &&&Uplink| {
+            // A daemon that was started anew has yet to find out, and leaves it as it is until then.
+            let undecided = |leg: &Leg| leg.state == State::Configuring && is_ours(u);
+            let idle = |family| self.idle.contains(&(u.slot, family)) || undecided(&u.legs[family]);
+            announcing(u).next().is_some() && announcing(u).all(idle)
         };
-        asked().filter(useless).map(|u| u.dev.clone()).collect()
+        asked.iter().filter(useless).map(|u| u.dev.clone()).collect()
     }
+}
+
+/// The families in which an uplink's network announces resolvers.
+fn announcing(uplink: &Uplink) -> impl Iterator<Item = Family> + '_ {
+    Family::BOTH.into_iter().filter(|&family| !uplink.legs[family].resolvers.is_empty())
 }
 
 /// Its resolvers can stand in for another's.
