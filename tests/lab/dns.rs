@@ -68,6 +68,13 @@ fn each_resolver_is_asked_through_its_uplink() {
     for ns in [lab.machine.netns(), &lab.client().ns] {
         assert_eq!(answers(&lab, ns, 20), [20, 20]);
     }
+    // What the LAN asks is marked as every flow is: by the interface that it leaves by.
+    for isp in [1, 2] {
+        let flows = format!("conntrack -L -p udp -s 10.77.0.10 -d {} 2>/dev/null", resolver4(isp));
+        let flows = lab.machine.sh(&flows).ok();
+        let mark = format!("mark={} ", u32::from(isp) << 24);
+        assert!(flows.lines().count() >= 20 && flows.lines().all(|flow| flow.contains(&mark)), "{flows}");
+    }
     let spent = (0..10).map(|n| resolving(&lab, &format!("a{n}.example.org"), true)).max();
     println!("FIGURE a name takes at most {:.1?}", spent.expect("ten of them"));
     assert_eq!(lab.internet.strangers(), 0);
@@ -263,6 +270,8 @@ fn leaked(lab: &Lab) -> u64 {
             resolver4(2)
         ));
     }
+    // New flows are what counts: one that runs stays on its uplink, also where a port happens to be used again.
+    lab.machine.sh(&format!("conntrack -D -p udp --dport {ECHO} >/dev/null 2>&1 || true")).ok();
     for ns in [lab.machine.netns(), &lab.client().ns] {
         for isp in lab.isps() {
             let to = SocketAddr::from((IpAddr::from(resolver4(isp.number())), ECHO));

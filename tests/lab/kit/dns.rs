@@ -5,6 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use super::address::{DOMAIN, PORTAL_CHECKS, internet4, internet6, web4, web6};
 use super::ns::Ns;
 use super::socket::Via;
@@ -43,12 +45,17 @@ pub(super) fn answer(query: &[u8]) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// Ask a resolver for the IPv4 address of a name, once; returns how long the answer took.
+/// Ask a resolver for the IPv4 address of a name, once, and listen to ICMP as glibc does (resolv/res_enable_icmp.c); returns
+/// how long the answer took.
 pub fn ask(ns: &Ns, resolver: IpAddr, name: &str, limit: Duration) -> io::Result<Duration> {
     let to = SocketAddr::from((resolver, DOMAIN));
     ns.run(|| {
         let start = Instant::now();
         let socket = Via::any().udp(to)?;
+        match to {
+            SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
+            SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
+        }
         socket.connect(to)?;
         socket.set_read_timeout(Some(limit))?;
         socket.send(&query(name))?;
