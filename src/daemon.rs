@@ -147,8 +147,11 @@ pub async fn flush(dirs: &Directories) -> Result<(), Error> {
     may_administer()?;
     dirs.create()?;
     let _lock = Lock::take(dirs).await?;
+    let (nudger, _nudges) = mpsc::channel(16);
+    let bus = Bus::start(nudger);
+    bus.settled().await;
     let mut rounds = Rounds::new(dirs, Config::default(), Default::default())?;
-    rounds.flush().await?.map_err(Error::Unfinished)
+    rounds.flush(&bus.state()).await?.map_err(Error::Unfinished)
 }
 
 /// Everything that should be in the kernel, as commands, with the notes of the plan: a dry run that needs neither
@@ -362,7 +365,7 @@ impl Daemon {
             Command::Flush(answer) => {
                 self.resting = true;
                 self.probing.rest();
-                let outcome = match self.rounds.flush().await {
+                let outcome = match self.rounds.flush(&self.bus.state()).await {
                     Ok(outcome) => outcome.map_err(|failed| failed.join("\n")),
                     Err(error) => Err(crate::world::chain(&error)),
                 };

@@ -100,11 +100,18 @@
 //! are down, does our default live in a table of its own behind a rule directly ahead of main, and only while main's own
 //! best default leads out of an uplink.
 //!
+//! The same table has a host route to each resolver that one uplink announced, as it answers nobody else: there it is
+//! behind all that a VPN adds, where in main it would be ahead. While the uplink leads nowhere the route refuses, so that
+//! a program asks the next at once. What is bound to a device goes by the device's rule, as systemd-resolved's questions
+//! do; resolved is therefore told whom not to ask, the one thing outside of the kernel that is ever changed for an
+//! outage. It is remembered in a file, as sysctls are.
+//!
 //! # The order of changes
 //!
 //! Only [`core::diff`] knows it: settings, nftables, marks of running flows, the uplinks' own routes, rules that are
 //! added, the balanced defaults, rules that are deleted, routes that are deleted, an nftables table that is not needed
-//! any more; and last, when the way that they are to take stands, running flows are moved. Nothing points at what is
+//! any more; then, when the way that they are to take stands, running flows are moved; and last, as it may keep us
+//! waiting, systemd-resolved is told. Nothing points at what is
 //! not there yet, and what carries traffic is replaced before the old is taken away. A failure does not stop the rest,
 //! and there is no rollback: the next round sees what is missing, later and later while it keeps failing ([`daemon`]).
 //!

@@ -6,6 +6,7 @@
 pub mod bus;
 mod call;
 pub mod nm;
+pub mod resolved;
 
 use std::fmt;
 
@@ -35,6 +36,8 @@ pub enum Nudge {
     NetworkManager,
     /// systemd-networkd came or went.
     Networkd,
+    /// systemd-resolved came or went.
+    Resolved,
 }
 
 impl fmt::Display for Nudge {
@@ -45,6 +48,7 @@ impl fmt::Display for Nudge {
             Nudge::Bus => "system bus",
             Nudge::NetworkManager => "NetworkManager",
             Nudge::Networkd => "systemd-networkd",
+            Nudge::Resolved => "systemd-resolved",
         })
     }
 }

@@ -13,6 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::core::health::Manual;
 use crate::core::layout::Slot;
+use crate::core::net::IfIndex;
 use crate::core::slots::Slots;
 
 /// Where the files are.
@@ -48,6 +49,10 @@ impl Directories {
 
     fn manual(&self) -> PathBuf {
         self.runtime.join("manual.json")
+    }
+
+    fn unasked(&self) -> PathBuf {
+        self.runtime.join("unasked.json")
     }
 
     /// The remembered originals of sysctls.
@@ -172,6 +177,21 @@ pub fn load_manual(dirs: &Directories) -> BTreeMap<Slot, Manual> {
 pub fn save_manual(dirs: &Directories, manual: &BTreeMap<Slot, Manual>) -> Result<(), Error> {
     let text = serde_json::to_vec(manual).map_err(|e| Error::of("write", &dirs.manual())(e.into()))?;
     replace(&dirs.manual(), &text)
+}
+
+/// The links that we had systemd-resolved not ask, by index: neither outlives a reboot. A file that cannot be read tells
+/// of none.
+pub fn load_unasked(dirs: &Directories) -> BTreeSet<IfIndex> {
+    let text = fs::read_to_string(dirs.unasked()).unwrap_or_default();
+    let links: Vec<u32> = serde_json::from_str(&text).unwrap_or_default();
+    links.into_iter().map(IfIndex).collect()
+}
+
+/// Writes down the links that we have systemd-resolved not ask.
+pub fn save_unasked(dirs: &Directories, links: &BTreeSet<IfIndex>) -> Result<(), Error> {
+    let links: Vec<u32> = links.iter().map(|index| index.0).collect();
+    let text = serde_json::to_vec(&links).map_err(|e| Error::of("write", &dirs.unasked())(e.into()))?;
+    replace(&dirs.unasked(), &text)
 }
 
 /// Writes the names of the tables for iproute2; `/etc/iproute2/rt_tables.d/uplinkd.conf` is a link to this file.

@@ -116,6 +116,12 @@ pub struct LegStatus {
     pub addresses: Vec<String>,
     /// The best metric of its manager's own default routes.
     pub metric: Option<u32>,
+    /// The resolvers that its network announced.
+    #[serde(default)]
+    pub resolvers: Vec<String>,
+    /// Whether these are to be asked: not while others can be, and this leads nowhere or is to carry nothing new.
+    #[serde(default)]
+    pub resolvers_in_use: bool,
 }
 
 /// What probes know of a family of an uplink, each figure beside the limit that it is held against.
@@ -281,7 +287,11 @@ impl UplinkStatus {
     }
 
     fn present(uplink: &Uplink, plan: &Plan) -> Self {
-        let leg = |family| LegStatus::of(&uplink.legs[family], plan.active[family].contains(&uplink.slot));
+        let leg = |family| LegStatus {
+            active: plan.active[family].contains(&uplink.slot),
+            resolvers_in_use: !plan.idle_resolvers.contains(&(uplink.slot, family)),
+            ..LegStatus::of(&uplink.legs[family])
+        };
         let (ipv4, ipv6) = (leg(Family::V4), leg(Family::V6));
         UplinkStatus {
             name: uplink.name.to_string(),
@@ -328,16 +338,18 @@ impl UplinkStatus {
 }
 
 impl LegStatus {
-    fn of(leg: &Leg, active: bool) -> Self {
+    fn of(leg: &Leg) -> Self {
         LegStatus {
             state: leg.state.to_string(),
             why: leg.why.clone(),
             since: None,
             health: None,
-            active,
+            active: false,
             gateway: leg.gateway.map(|gateway| gateway.to_string()),
             addresses: leg.addresses.iter().map(ToString::to_string).collect(),
             metric: leg.metric.map(|metric| metric.0),
+            resolvers: leg.resolvers.iter().map(ToString::to_string).collect(),
+            resolvers_in_use: false,
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Puts the sources together into one snapshot and carries out what was decided. Decides only when a source that
 //! does not answer has been waited for long enough.
 
+mod resolvers;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use self::resolvers::Resolvers;
 use crate::core::change::Change;
 use crate::core::diff::{Desired, Move};
 use crate::core::layout::Slot;
@@ -22,6 +25,7 @@ use crate::kernel::sysctl::{self, Originals, ROOT};
 use crate::kernel::{conntrack, nfnl, nft};
 use crate::sources::bus::BusState;
 use crate::sources::{Presence, nm};
+use crate::state::Directories;
 
 /// How long a round waits for a manager that it knows already: what it last said will do.
 const BRIEFLY: Duration = Duration::from_millis(200);
@@ -35,6 +39,7 @@ pub struct World {
     started: Instant,
     /// Uplinks whose running flows were moved, for as long as that is wanted.
     moved: BTreeSet<(Slot, Family)>,
+    resolvers: Resolvers,
     /// What NetworkManager last said: it still counts while NetworkManager restarts.
     last_told: Option<Vec<LinkFacts>>,
 }
@@ -68,9 +73,9 @@ pub struct Report {
 }
 
 impl World {
-    /// Opens the sockets; `originals` is the file of remembered sysctls.
-    pub fn open(originals: &Path) -> Result<Self, rtnl::Error> {
-        let (originals, problem) = Originals::load(originals);
+    /// Opens the sockets, and reads what was changed outside of the kernel's routing.
+    pub fn open(dirs: &Directories) -> Result<Self, rtnl::Error> {
+        let (originals, problem) = Originals::load(&dirs.originals());
         if let Some(problem) = problem {
             warn!("{}", chain(&problem));
         }
@@ -79,6 +84,7 @@ impl World {
             originals,
             started: Instant::now(),
             moved: BTreeSet::new(),
+            resolvers: Resolvers::open(dirs),
             last_told: None,
         })
     }
@@ -118,6 +124,7 @@ impl World {
         kernel.originals = self.originals.values().clone();
         kernel.moved = self.moved.clone();
         let hearing = self.take_in(told, &mut observed);
+        self.resolvers.look(bus, &mut observed).await;
         Ok(Look { observed, hearing })
     }
 
@@ -185,6 +192,7 @@ impl World {
             Change::DelRule(rule) => self.rtnl.del_rule(rule).await.map_err(|e| chain(&e)),
             Change::DelRoute(route) => self.rtnl.del_route(route).await.map_err(|e| chain(&e)),
             Change::AdoptFlows(ip, mark) => adopt(&[(*ip, *mark)]).await,
+            Change::AskResolvers(dev, asked) => self.resolvers.ask(dev, *asked).await,
             Change::MoveFlows(what) => {
                 // Not done again and again where a part of it cannot be done at all.
                 self.moved.insert(what.key());

@@ -6,9 +6,10 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use support::arbitrary::{destinations, world};
+use support::arbitrary::{RESOLVERS, destinations, world};
 use support::fib::FibRule;
 use support::kernel::Memory;
 use support::lookup::{Packet, Verdict};
@@ -19,10 +20,12 @@ use uplinkd::config::AllDown;
 use uplinkd::core::diff::diff;
 use uplinkd::core::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, Slot};
 use uplinkd::core::net::{Family, IfIndex, TableId};
+use uplinkd::core::observed::Address;
 use uplinkd::core::plan::{Plan, plan};
+use uplinkd::core::probe::leaves_the_link;
 use uplinkd::core::route::Route;
 use uplinkd::core::rule::Selector;
-use uplinkd::core::uplink::State;
+use uplinkd::core::uplink::{State, Uplink};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -180,6 +183,48 @@ proptest! {
         }
     }
 
+    /// A resolver is asked through the uplink that announced it, or not at all, wherever the uplinks are what main's own
+    /// default leads to; one that several announced goes as it would without us, by some uplink.
+    #[test]
+    fn resolvers_are_asked_through_their_uplink(world in world()) {
+        let mut kernel = Memory::of(&world);
+        let plan = Daemon::default().round(&world, &mut kernel).plan;
+        let without = kernel.without_ours();
+        let announced = |ip| plan.uplinks.iter().filter(move |u| u.legs[Family::of(ip)].resolvers.contains(&ip));
+        for ip in RESOLVERS.map(|text| text.parse().unwrap()) {
+            let family = Family::of(ip);
+            let uplinks = plan.uplinks.iter().filter(|u| u.legs[family].configured());
+            let uplinks: BTreeSet<IfIndex> = uplinks.map(|u| u.dev.index).collect();
+            let main = without.best(TableId::MAIN, Packet::to(ip));
+            let usual = without.rules.iter().all(|r| r.family != family || [0, 32766, 32767].contains(&r.pref));
+            let by_default = main.is_some_and(|r| r.key.dest.prefix_len() == 0);
+            let near = |a: &Address| IpNet::new(a.ip, a.prefix_len).unwrap().contains(&ip);
+            let near = !leaves_the_link(ip) || world.addresses.iter().any(near);
+            let [one] = announced(ip).collect::<Vec<_>>()[..] else { continue };
+            let stands = one.legs[family].preference().is_some() && plan.slots.multihomed();
+            if !usual || near || !by_default || !stands || !without.lookup(Packet::to(ip)).within(&uplinks) {
+                continue;
+            }
+            let verdict = kernel.lookup(Packet::to(ip));
+            prop_assert!(verdict.within(&BTreeSet::from([one.dev.index])), "{} of {}: {:?}", ip, one.name, verdict);
+        }
+    }
+
+    /// Somebody is always asked: none is switched off unless another that is well is on.
+    #[test]
+    fn some_resolver_is_always_asked(world in world()) {
+        let mut kernel = Memory::of(&world);
+        let asked = kernel.asked.values().any(|asked| *asked);
+        let plan = Daemon::default().round(&world, &mut kernel).plan;
+        prop_assert_eq!(kernel.asked.values().any(|asked| *asked), asked);
+        let is_well = |u: &Uplink| Family::BOTH.iter().any(|&f| !u.legs[f].resolvers.is_empty() && u.legs[f].preference().is_some());
+        let stands_in = plan.uplinks.iter().any(|u| kernel.asked.get(&u.dev) == Some(&true) && is_well(u));
+        prop_assert!(plan.desired.unasked.is_empty() || stands_in);
+        for dev in &plan.desired.unasked {
+            prop_assert!(plan.uplinks.iter().any(|u| u.dev == *dev && !is_well(u)), "{} is asked no more", dev);
+        }
+    }
+
     /// Where nothing is to leave when all are down, nothing does by a default of an uplink's; and what was better before
     /// us is still better.
     #[test]
@@ -220,6 +265,7 @@ proptest! {
         }
         prop_assert_eq!((&kernel.routes, &kernel.rules), (&before.routes, &before.rules));
         prop_assert_eq!((&kernel.sysctls, &kernel.originals), (&before.sysctls, &before.originals));
+        prop_assert_eq!((&kernel.asked, &kernel.unasked), (&before.asked, &before.unasked));
         prop_assert_eq!(kernel.ruleset, None);
     }
 
@@ -349,7 +395,7 @@ fn leak(kernel: &Memory, plan: &Plan) -> Option<String> {
         let fine = match &before {
             Verdict::Nowhere => true,
             before if before.within(&uplinks) => {
-                let blocks = |r: &Route| r.family() == family && r.hops.is_empty();
+                let blocks = |r: &Route| r.hops.is_empty() && r.key.dest.contains(&to);
                 let refused = after == Verdict::Refused && plan.desired.routes.iter().any(blocks);
                 refused || after.within(&uplinks)
             }

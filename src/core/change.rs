@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::diff::Move;
-use super::net::Mark;
+use super::net::{Device, Mark};
 use super::nft::{Ruleset, TABLE};
 use super::route::Route;
 use super::rule::Rule;
@@ -31,6 +31,8 @@ pub enum Change {
     DelRoute(Route),
     /// Delete our nft table.
     DropRuleset,
+    /// Have systemd-resolved ask a link's resolvers for whatever no other link claims, or not.
+    AskResolvers(Device, bool),
     /// End what runs over an uplink that others take over from, so that it goes on, or begins anew, over them.
     MoveFlows(Move),
 }
@@ -72,6 +74,9 @@ impl fmt::Display for Change {
                 write!(f, "route del {}", route.spec())
             }
             Change::DropRuleset => write!(f, "nft delete table inet {TABLE}"),
+            Change::AskResolvers(dev, asked) => {
+                write!(f, "resolvectl default-route {dev} {}", if *asked { "yes" } else { "no" })
+            }
             Change::MoveFlows(Move { family, slot, addresses, .. }) => {
                 write!(f, "conntrack -D -f {family} --mark {}", slot.mark())?;
                 addresses.iter().try_for_each(|ip| write!(f, "; ss -K -t src {ip}"))

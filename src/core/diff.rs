@@ -2,7 +2,8 @@
 //!
 //! Nothing may point at something that is not there yet, and what carries traffic is replaced before the old is
 //! taken away: sysctls, nftables, marks of flows, put the uplinks' own routes, add rules, put the balanced defaults,
-//! delete rules, delete routes, and move running flows when all that stands. Only objects under our ownership are ever
+//! delete rules, delete routes, and move running flows when all that stands; systemd-resolved, which may keep us
+//! waiting, is told after all else. Only objects under our ownership are ever
 //! seen here, so foreign ones cannot be deleted.
 
 use std::cmp::Reverse;
@@ -13,7 +14,7 @@ use ipnet::IpNet;
 
 use super::change::Change;
 use super::layout::Slot;
-use super::net::{Family, Mark};
+use super::net::{Device, Family, Mark};
 use super::nft::Ruleset;
 use super::observed::Kernel;
 use super::route::Route;
@@ -33,6 +34,8 @@ pub struct Desired {
     pub flows: Vec<(IpAddr, Mark)>,
     /// Settings.
     pub sysctls: BTreeMap<Sysctl, String>,
+    /// Links whose resolvers systemd-resolved should not ask.
+    pub unasked: BTreeSet<Device>,
     /// Uplinks whose running flows should be on another.
     pub moves: BTreeSet<Move>,
 }
@@ -84,7 +87,17 @@ pub fn diff(desired: &Desired, kernel: &Kernel) -> Vec<Change> {
     // Last, when the way that they are to take stands.
     let undone = desired.moves.iter().filter(|m| !kernel.moved.contains(&m.key()));
     changes.extend(undone.cloned().map(Change::MoveFlows));
+    changes.extend(asked(desired, kernel));
     changes
+}
+
+/// Which links systemd-resolved should ask again, and only then which it should not.
+fn asked(desired: &Desired, kernel: &Kernel) -> Vec<Change> {
+    let (now, not_now): (Vec<_>, Vec<_>) = kernel.asked.iter().partition(|(_, asked)| **asked);
+    let ours = |dev: &Device| kernel.unasked.contains(&dev.index) && !desired.unasked.contains(dev);
+    let back = not_now.into_iter().filter(|(dev, _)| ours(dev));
+    let out = now.into_iter().filter(|(dev, _)| desired.unasked.contains(dev));
+    back.chain(out).map(|(dev, asked)| Change::AskResolvers(dev.clone(), !asked)).collect()
 }
 
 /// What is to be written, and what is to be put back because it is not wanted any more.

@@ -5,7 +5,7 @@
 //! | protocol | [`OWNER`](super::net::OWNER) on every route and rule |
 //! | slot | 1 to 63, one an uplink |
 //! | mark | `slot << 24` under `0x3f000000` |
-//! | table | `7000 + slot`; 7000 itself holds the balanced default where main has no room for it, and the `unreachable` one of `all-down = "block"` |
+//! | table | `7000 + slot`; 7000 itself holds the ways to the uplinks' resolvers, the balanced default where main has no room for it, and the `unreachable` one of `all-down = "block"` |
 //! | rule base + 0 | `lookup main suppress_prefixlength 1` |
 //! | rule base + 100 + slot | `fwmark MARK lookup TABLE` |
 //! | rule base + 200 + slot | `from ADDRESS lookup TABLE` |
@@ -25,7 +25,8 @@ use super::net::{Mark, Pref, TableId};
 /// Cilium, netavark and wg-quick (51820).
 pub const MARK_MASK: u32 = 0x3f00_0000;
 
-/// The table of the balanced default where no metric in main is left for it.
+/// The table of what is to be asked directly ahead of main: the balanced default where no metric in main is left for it,
+/// and the ways to the uplinks' resolvers.
 pub const BALANCED_TABLE: TableId = TableId(7000);
 
 /// The rule that leads to [`BALANCED_TABLE`], directly ahead of main's own (32766).

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::health::Connectivity;
 use super::layout::Slot;
-use super::net::{Family, IfIndex, IfName, MacAddr, Metric, PerFamily, Pref, TableId};
+use super::net::{Device, Family, IfIndex, IfName, MacAddr, Metric, PerFamily, Pref, TableId};
 use super::nft::Generation;
 use super::route::Route;
 use super::rule::Rule;
@@ -51,6 +51,11 @@ pub struct Kernel {
     pub sysctls: BTreeMap<Sysctl, String>,
     /// What those sysctls held before we first wrote them.
     pub originals: BTreeMap<Sysctl, String>,
+    /// Whether systemd-resolved asks a link's resolvers for whatever no other link claims (its `DefaultRoute`); of
+    /// links that have resolvers.
+    pub asked: BTreeMap<Device, bool>,
+    /// The links that we had taken out of that.
+    pub unasked: BTreeSet<IfIndex>,
     /// Uplinks whose running flows were moved already; nothing in the kernel tells.
     pub moved: BTreeSet<(Slot, Family)>,
 }

@@ -5,6 +5,7 @@
 //! documentation.
 
 mod family;
+mod resolvers;
 mod sysctls;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use self::family::FamilyPlan;
+use self::resolvers::Resolvers;
 use self::sysctls::sysctls;
 use super::diff::Desired;
 use super::discover::{Found, discover};
@@ -25,7 +27,7 @@ use super::route::RouteKey;
 use super::slots::Slots;
 use super::text::on_one_line;
 use super::uplink::Uplink;
-use crate::config::Config;
+use crate::config::{AllDown, Config};
 
 /// The outcome of a round of planning.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,6 +38,8 @@ pub struct Plan {
     pub uplinks: Vec<Uplink>,
     /// The uplinks that new flows use, by slot.
     pub active: PerFamily<Vec<Slot>>,
+    /// The families of uplinks whose resolvers nobody should ask now.
+    pub idle_resolvers: BTreeSet<(Slot, Family)>,
     /// The memory of slots, brought up to date.
     pub slots: Slots,
     /// What people should know.
@@ -54,6 +58,7 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
             .map(|ip| format!("{ip} is the address of two uplinks; sockets bound to it follow the default")),
     );
 
+    let resolvers = Resolvers::of(&uplinks);
     let mut desired = Desired::default();
     for family in Family::BOTH {
         let mut part =
@@ -63,10 +68,14 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
         if multihomed {
             part.balanced_default(&active[family], config.all_down);
             part.moves(&active[family], health, &shared);
+            if !active[family].is_empty() || config.all_down != AllDown::Block {
+                part.resolvers(&resolvers);
+            }
         }
     }
     if multihomed {
         desired.sysctls = sysctls(&uplinks, observed);
+        desired.unasked = resolvers.unasked(&uplinks, observed);
         if observed.forwards.v4 || observed.forwards.v6 {
             let marked = uplinks.iter().map(|u| (u.dev.name.clone(), u.slot)).collect();
             let masquerade_global = uplinks.iter().filter(|u| u.legs.v6.configured()).count() > 1;
@@ -86,7 +95,8 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
     clashes(observed, &mut notes);
     notes.extend(observed.unheard.iter().cloned());
     let notes = notes.iter().map(|note| on_one_line(note)).collect();
-    Plan { desired, uplinks, active, slots, notes }
+    let idle_resolvers = resolvers.idle;
+    Plan { desired, uplinks, active, idle_resolvers, slots, notes }
 }
 
 /// The uplinks that are as good as any, of the best tier among those.

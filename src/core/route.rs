@@ -51,7 +51,7 @@ impl Route {
 
     /// Whether it is a balanced default, which flows that nothing pins meet: in no uplink's own table.
     pub fn steers(&self) -> bool {
-        Slot::of_table(self.key.table).is_none()
+        self.key.dest.prefix_len() == 0 && Slot::of_table(self.key.table).is_none()
     }
 
     /// The rest of an `ip -4|-6 route replace|del` command.

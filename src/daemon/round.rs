@@ -66,7 +66,7 @@ impl Rounds {
     /// Opens the outside.
     pub(super) fn new(dirs: &Directories, config: Config, gateways: Gateways) -> Result<Self, super::Error> {
         Ok(Rounds {
-            world: World::open(&dirs.originals())?,
+            world: World::open(dirs)?,
             dirs: dirs.clone(),
             config,
             slots: None,
@@ -162,9 +162,8 @@ impl Rounds {
     }
 
     /// Takes everything of ours out of the kernel and puts the settings back; tells what failed.
-    pub(super) async fn flush(&mut self) -> Result<Result<(), Vec<String>>, rtnl::Error> {
-        let nobody = BusState::Connecting;
-        let Look { observed, .. } = self.world.observe(&nobody).await?;
+    pub(super) async fn flush(&mut self, bus: &BusState) -> Result<Result<(), Vec<String>>, rtnl::Error> {
+        let Look { observed, .. } = self.world.observe(bus).await?;
         let report = self.world.apply(&diff(&Desired::default(), &observed.kernel)).await;
         self.last = Plan { slots: self.last.slots.clone(), ..Plan::default() };
         let failed: Vec<_> = report.failed.iter().map(|(change, why)| format!("{change}: {why}")).collect();

@@ -46,6 +46,15 @@ const RULES: [&str; 10] = [
      arg0='org.freedesktop.network1'",
 ];
 
+/// The same for who resolves names: NetworkManager, which tells resolved what to ask, and resolved, which announces
+/// nothing but itself.
+const RULES_OF_RESOLVERS: [&str; 2] = [
+    "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.DBus.Properties',\
+     member='PropertiesChanged',arg0='org.freedesktop.NetworkManager.DnsManager'",
+    "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',member='NameOwnerChanged',\
+     arg0='org.freedesktop.resolve1'",
+];
+
 /// How the system bus stands.
 #[derive(Debug, Clone)]
 pub enum BusState {
@@ -166,7 +175,7 @@ async fn listen(
 /// The rules go to the bus as they stand: zbus's own type for them refuses a prefix in `arg0path`.
 async fn subscribe(connection: &Connection) -> Result<(), Error> {
     within(LIMIT, "AddMatch", "system bus", async {
-        for rule in RULES {
+        for rule in RULES.iter().chain(&RULES_OF_RESOLVERS) {
             ask_bus(connection, "AddMatch", rule).await?;
         }
         Ok(())
@@ -187,6 +196,7 @@ fn reason(message: &Message) -> Option<Nudge> {
         return match name {
             "org.freedesktop.NetworkManager" => Some(Nudge::NetworkManager),
             "org.freedesktop.network1" => Some(Nudge::Networkd),
+            "org.freedesktop.resolve1" => Some(Nudge::Resolved),
             _ => None,
         };
     }

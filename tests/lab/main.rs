@@ -10,6 +10,7 @@ mod carrier;
 mod change;
 mod ctl;
 mod desktop;
+mod dns;
 mod failback;
 mod failover;
 mod faults;

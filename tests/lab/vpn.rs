@@ -30,7 +30,7 @@ fn until(lab: &Lab, sign: &str, wanted: bool) {
 }
 
 /// A VPN's device. Nobody reads what goes into it; what matters is what does not go by the uplinks.
-fn tunnel(lab: &Lab) {
+pub(crate) fn tunnel(lab: &Lab) {
     lab.machine.netns().ip("tuntap add mode tun dev tun0\naddr add 10.99.0.1/30 dev tun0\nlink set tun0 up");
 }
 

@@ -37,6 +37,20 @@ const METRICS: [u32; 13] = [0, 1, 2, 50, 99, 100, 101, 1023, 1024, 19_999, 20_00
 const PREFS: [u32; 16] =
     [1, 100, 999, 1499, 1500, 5270, 6499, 6250, 6999, 7000, 7100, 7250, 7499, 7500, 32_000, 32_764];
 
+/// What networks announce: resolvers of ISPs' own, one that answers anybody, one that a VPN may lead to, one on a link,
+/// and a router's link-local address.
+pub(crate) const RESOLVERS: [&str; 9] = [
+    "203.0.113.53",
+    "203.0.113.54",
+    "198.51.100.53",
+    "9.9.9.9",
+    "10.20.0.9",
+    "192.168.1.1",
+    "2001:db8:ffff::53",
+    "2620:fe::fe",
+    "fe80::1",
+];
+
 /// One interface, drawn.
 #[derive(Debug, Clone)]
 struct Port {
@@ -73,6 +87,10 @@ struct Facts {
     flags: (bool, bool),
     told: bool,
     offered: bool,
+    /// Which of [`RESOLVERS`] its network announces.
+    resolvers: Vec<&'static str>,
+    /// Whether systemd-resolved knows the link, and asks it.
+    asked: Option<bool>,
     settings: Vec<(&'static str, &'static str)>,
 }
 
@@ -114,6 +132,7 @@ fn facts() -> impl Strategy<Value = Facts> {
     ];
     let stage = select(vec![Stage::Inactive, Stage::Configuring, Stage::Active, Stage::Active]);
     let yes = || prop::bool::weighted(0.1);
+    let often = || prop::bool::weighted(0.9);
     (
         prop::option::weighted(0.8, (0..4u8, 0..6u8)),
         stage,
@@ -121,15 +140,10 @@ fn facts() -> impl Strategy<Value = Facts> {
         (yes(), yes()),
         (any::<bool>(), any::<bool>()),
         subsequence(settings, 0..3),
+        (subsequence(RESOLVERS.to_vec(), 0..3), prop::option::weighted(0.7, often())),
     )
-        .prop_map(|(profile, stage, metered, flags, (told, offered), settings)| Facts {
-            profile,
-            stage,
-            metered,
-            flags,
-            told,
-            offered,
-            settings,
+        .prop_map(|(profile, stage, metered, flags, (told, offered), settings, (resolvers, asked))| {
+            Facts { profile, stage, metered, flags, told, offered, resolvers, asked, settings }
         })
 }
 
@@ -250,5 +264,5 @@ pub(crate) fn destinations() -> Vec<IpAddr> {
         "2001:db8:0:1::9",
         "9000::1",
     ];
-    texts.iter().map(|text| text.parse().expect("an address")).collect()
+    texts.iter().chain(&RESOLVERS).map(|text| text.parse().expect("an address")).collect()
 }

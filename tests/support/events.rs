@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use uplinkd::core::net::{Family, IfIndex, IfName};
+use uplinkd::core::net::{Device, Family, IfIndex, IfName};
 use uplinkd::core::observed::Link;
 use uplinkd::core::sysctl::Sysctl;
 
@@ -24,6 +24,7 @@ impl Memory {
         self.sysctls = moved(&self.sysctls, &renamed);
         self.links.clone_from(&world.links);
         self.settings_of(world);
+        self.resolved_of(world);
 
         for address in self.addresses.clone().iter().filter(|a| !world.addresses.contains(a)) {
             // A route with the address as its source goes too (fib_sync_down_addr).
@@ -53,6 +54,21 @@ impl Memory {
             legs.for_each(|leg| leg.dead = !alive);
         }
         self.routes.retain(|r| r.legs.is_empty() || r.legs.iter().any(|leg| !leg.dead));
+    }
+
+    /// What resolved was told of a link stays with it.
+    fn resolved_of(&mut self, world: &World) {
+        let old = std::mem::take(&mut self.asked);
+        for link in &world.links {
+            let known = old.iter().find(|(dev, _)| dev.index == link.index).map(|(_, asked)| *asked);
+            if let Some(&fresh) = world.asked.get(&link.index) {
+                let dev = Device { index: link.index, name: link.name.clone() };
+                self.asked.insert(dev, known.unwrap_or(fresh));
+            }
+        }
+        // As src/world/resolvers.rs forgets.
+        let off = |index: &IfIndex| self.asked.iter().any(|(dev, asked)| dev.index == *index && !asked);
+        self.unasked.retain(off);
     }
 
     /// Every setting that we may write exists, and is 0 unless the world says otherwise.

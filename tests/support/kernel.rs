@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use uplinkd::core::change::Change;
 use uplinkd::core::layout::{BALANCED_TABLE, Base, Slot};
-use uplinkd::core::net::{Family, IfIndex, IfName, Mark, Metric, PerFamily, Pref, TableId, Weight};
+use uplinkd::core::net::{Device, Family, IfIndex, IfName, Mark, Metric, PerFamily, Pref, TableId, Weight};
 use uplinkd::core::nft::Generation;
 use uplinkd::core::observed::{Address, DefaultRoute, Kernel, Link, Neighbour, Observed};
 use uplinkd::core::route::RouteKey;
@@ -34,6 +34,10 @@ pub(crate) struct Memory {
     pub(crate) ruleset: Option<Generation>,
     /// Whose flows were moved, as the daemon remembers it.
     pub(crate) moved: BTreeSet<(Slot, Family)>,
+    /// Which links systemd-resolved asks.
+    pub(crate) asked: BTreeMap<Device, bool>,
+    /// Which of them it does not, by our doing.
+    pub(crate) unasked: BTreeSet<IfIndex>,
     /// Flows that were adopted since the last load.
     pub(crate) adopted: Vec<(IpAddr, Mark)>,
 }
@@ -65,6 +69,13 @@ impl Memory {
             Change::AdoptFlows(ip, mark) => self.adopted.push((*ip, *mark)),
             Change::DropRuleset => self.ruleset = None,
             Change::MoveFlows(what) => drop(self.moved.insert(what.key())),
+            Change::AskResolvers(dev, asked) => {
+                *self.asked.get_mut(dev).ok_or("NoSuchLink")? = *asked;
+                match asked {
+                    true => self.unasked.remove(&dev.index),
+                    false => self.unasked.insert(dev.index),
+                };
+            }
             Change::PutRoute(route) => return self.put(FibRoute::of(route)),
             Change::DelRoute(route) => {
                 let ours = |r: &FibRoute| r.is_ours() && r.key == route.key;
@@ -184,6 +195,8 @@ impl Memory {
                 sysctls: self.sysctls.clone(),
                 originals: self.originals.clone(),
                 moved: self.moved.clone(),
+                asked: self.asked.clone(),
+                unasked: self.unasked.clone(),
             },
             managed: world.managed.clone(),
             unheard: world.unheard.clone(),

@@ -85,6 +85,9 @@ impl World {
         for n in self.neighbours.iter().filter(|n| n.dev == link.index) {
             writeln!(f, "    neigh {} lladdr {}", n.ip, n.mac)?;
         }
+        if let Some(asked) = self.asked.get(&link.index) {
+            writeln!(f, "    resolved default-route {}", if *asked { "yes" } else { "no" })?;
+        }
         self.managed.iter().filter(|facts| facts.interface == link.name).try_for_each(|m| facts(f, m))
     }
 
@@ -116,6 +119,7 @@ fn facts(f: &mut Formatter<'_>, facts: &LinkFacts) -> fmt::Result {
     words.iter().flatten().try_for_each(|word| writeln!(f, "    nm {word}"))?;
     for (n, ip) in [(4, &facts.ip.v4), (6, &facts.ip.v6)] {
         ip.gateway.iter().try_for_each(|ip| writeln!(f, "    nm IP{n}.GATEWAY {ip}"))?;
+        ip.resolvers.iter().try_for_each(|ip| writeln!(f, "    nm IP{n}.DNS {ip}"))?;
         ip.offered.iter().try_for_each(|ip| writeln!(f, "    nm DHCP{n}.routers {ip}"))?;
     }
     facts.settings.iter().try_for_each(|(k, v)| writeln!(f, "    nm user.data uplinkd.{k}={v}"))

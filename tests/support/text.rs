@@ -10,7 +10,9 @@
 //!     nm metered yes                     # also: vpn, shared
 //!     nm IP4.GATEWAY 192.0.2.1           # also: IP6.GATEWAY
 //!     nm DHCP4.routers 192.0.2.1         # also: DHCP6.routers; what the network offers
+//!     nm IP4.DNS 192.0.2.53              # also: IP6.DNS; again for each
 //!     nm user.data uplinkd.weight=2
+//!     resolved default-route yes         # also: no; systemd-resolved knows the link
 //! 3: ppp0: <UP,LOWER_UP> ppp kind ppp    # also: none, rawip, loopback
 //!
 //! default via 192.0.2.1 dev eth0 proto dhcp src 192.0.2.10 metric 100
@@ -198,6 +200,10 @@ fn of_link(world: &mut World, words: &mut Words) {
             }
             facts(world.managed.last_mut().expect("just there"), words);
         }
+        "resolved" => {
+            assert_eq!(words.next(), "default-route");
+            world.asked.insert(dev, words.next() == "yes");
+        }
         other => panic!("{other}"),
     }
 }
@@ -235,6 +241,8 @@ fn facts(facts: &mut LinkFacts, words: &mut Words) {
         "IP6.GATEWAY" => facts.ip.v6.gateway = Some(words.parsed()),
         "DHCP4.routers" => facts.ip.v4.offered.push(words.parsed()),
         "DHCP6.routers" => facts.ip.v6.offered.push(words.parsed()),
+        "IP4.DNS" => facts.ip.v4.resolvers.push(words.parsed()),
+        "IP6.DNS" => facts.ip.v6.resolvers.push(words.parsed()),
         "user.data" => {
             let pair = words.next().strip_prefix("uplinkd.").and_then(|pair| pair.split_once('='));
             let (key, value) = pair.expect("uplinkd.KEY=VALUE");

@@ -30,6 +30,8 @@ pub(crate) struct World {
     /// Settings that differ from 0.
     pub(crate) sysctls: BTreeMap<Sysctl, String>,
     pub(crate) managed: Vec<LinkFacts>,
+    /// Which links systemd-resolved knows, and whether it asks them.
+    pub(crate) asked: BTreeMap<IfIndex, bool>,
     pub(crate) unheard: Vec<String>,
 }
 

@@ -26,6 +26,7 @@ pub(super) fn render(uplink: &UplinkStatus, now: OffsetDateTime) -> String {
     for (family, leg) in uplink.legs() {
         let _ = writeln!(text, "\n{family}: {} for {} ({})", leg.state, since(leg, now), leg.why);
         addresses(&mut text, leg);
+        resolvers(&mut text, leg);
         if let Some(health) = &leg.health {
             figures(&mut text, health);
         }
@@ -36,6 +37,13 @@ pub(super) fn render(uplink: &UplinkStatus, now: OffsetDateTime) -> String {
 fn addresses(text: &mut String, leg: &LegStatus) {
     if let Some(gateway) = &leg.gateway {
         let _ = writeln!(text, "  {} via {gateway}", leg.addresses.join(", "));
+    }
+}
+
+fn resolvers(text: &mut String, leg: &LegStatus) {
+    if !leg.resolvers.is_empty() {
+        let use_of_them = if leg.resolvers_in_use { "" } else { ", not to be asked now" };
+        let _ = writeln!(text, "  resolvers {}{use_of_them}", leg.resolvers.join(", "));
     }
 }
 

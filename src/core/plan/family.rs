@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of the other family, of nftables and of sysctls.
 
+mod resolvers;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 

@@ -59,11 +59,33 @@ pub fn public_resolver(family: Family) -> IpAddr {
     }
 }
 
+/// Whether it is one of the well-known resolvers that answer anybody: Cloudflare's, Google's, OpenDNS's, Quad9's.
+pub fn is_public_resolver(ip: IpAddr) -> bool {
+    const V4: [[u8; 4]; 8] = [
+        [1, 1, 1, 1],
+        [1, 0, 0, 1],
+        [8, 8, 8, 8],
+        [8, 8, 4, 4],
+        [9, 9, 9, 9],
+        [149, 112, 112, 112],
+        [208, 67, 222, 222],
+        [208, 67, 220, 220],
+    ];
+    // The prefixes in which they keep theirs.
+    const V6: [[u16; 3]; 4] =
+        [[0x2606, 0x4700, 0x4700], [0x2001, 0x4860, 0x4860], [0x2620, 0xfe, 0], [0x2620, 0x119, 0x35]];
+    match ip {
+        IpAddr::V4(ip) => V4.contains(&ip.octets()),
+        IpAddr::V6(ip) => V6.iter().any(|prefix| ip.segments().starts_with(prefix)),
+    }
+}
+
 fn dns(server: IpAddr) -> Probe {
     Probe::Dns { server, name: ".".to_owned() }
 }
 
-fn leaves_the_link(ip: IpAddr) -> bool {
+/// Whether an address can lie beyond a link at all.
+pub fn leaves_the_link(ip: IpAddr) -> bool {
     let link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),

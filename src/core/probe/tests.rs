@@ -193,3 +193,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn resolvers_that_answer_anybody_are_known() {
+    let known = |text: &str| is_public_resolver(text.parse().unwrap());
+    for text in ["1.0.0.1", "8.8.4.4", "9.9.9.9", "2001:4860:4860::8844", "2620:fe::9"] {
+        assert!(known(text), "{text}");
+    }
+    for text in ["203.0.113.53", "8.8.8.9", "2001:4860::1", "fe80::1"] {
+        assert!(!known(text), "{text}");
+    }
+}

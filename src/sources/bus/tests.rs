@@ -12,6 +12,7 @@ fn owners_that_come_and_go_are_told_apart() {
     };
     assert_eq!(changed("org.freedesktop.NetworkManager"), Some(Nudge::NetworkManager));
     assert_eq!(changed("org.freedesktop.network1"), Some(Nudge::Networkd));
+    assert_eq!(changed("org.freedesktop.resolve1"), Some(Nudge::Resolved));
     assert_eq!(changed("org.example.Other"), None);
 }
 
@@ -21,6 +22,8 @@ fn only_signals_of_the_manager_count() {
     let device = "org.freedesktop.NetworkManager.Device";
     assert_eq!(at("/org/freedesktop/NetworkManager/Devices/2", device), Some(Nudge::NetworkManager));
     assert_eq!(at("/org/freedesktop", "org.freedesktop.DBus.ObjectManager"), Some(Nudge::NetworkManager));
+    let dns = "/org/freedesktop/NetworkManager/DnsManager";
+    assert_eq!(at(dns, "org.freedesktop.DBus.Properties"), Some(Nudge::NetworkManager));
     assert_eq!(at("/org/freedesktop/login1", "org.freedesktop.DBus.Properties"), None);
     let path = "/org/freedesktop/NetworkManager/Devices/2";
     let call = Message::method_call(path, "Reapply").unwrap().interface(device).unwrap().build(&()).unwrap();

@@ -50,6 +50,16 @@ pub fn internet4(n: u8) -> Ipv4Addr {
     Ipv4Addr::new(203, 0, 113, n)
 }
 
+/// The resolver that ISP `isp` runs for its customers, and that answers nobody else.
+pub fn resolver4(isp: u8) -> Ipv4Addr {
+    internet4(100 + isp)
+}
+
+/// [`resolver4`] over IPv6.
+pub fn resolver6(isp: u8) -> Ipv6Addr {
+    internet6(100 + isp)
+}
+
 /// The `n`th IPv6 address of the internet, from 1.
 pub fn internet6(n: u8) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, u16::from(n))

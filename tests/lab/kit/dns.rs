@@ -1,13 +1,23 @@
-//! A DNS that knows every name. Unlike dnsmasq it refuses nothing, as the resolvers that it plays refuse nothing.
+//! A DNS that knows every name but those of [`NOWHERE`]. Unlike dnsmasq it refuses nothing, as the resolvers that it plays
+//! refuse nothing. And one who asks.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
-use super::address::{PORTAL_CHECKS, internet4, internet6, web4, web6};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::address::{DOMAIN, PORTAL_CHECKS, internet4, internet6, web4, web6};
+use super::ns::Ns;
+use super::socket::Via;
 
 const HEADER: usize = 12;
 /// An answer to a question for us: authoritative, recursion desired and available, no error.
 const NO_ERROR: [u8; 2] = [0x85, 0x80];
+/// The same for a name that does not exist.
+const NO_SUCH_NAME: [u8; 2] = [0x85, 0x83];
+/// The domain in which there are no names.
+pub const NOWHERE: &str = "nowhere.example";
 /// A pointer to the name in the question.
 const SAME_NAME: [u8; 2] = [0xc0, HEADER as u8];
 const IN: [u8; 2] = [0, 1];
@@ -18,9 +28,10 @@ pub(super) fn answer(query: &[u8]) -> Option<Vec<u8>> {
     let (name, end) = question_name(query)?;
     let question = query.get(HEADER..end + 4)?;
     let kind: [u8; 2] = query.get(end..end + 2)?.try_into().ok()?;
-    let data = data(&name, u16::from_be_bytes(kind));
+    let exists = !name.ends_with(NOWHERE);
+    let data = data(&name, u16::from_be_bytes(kind)).filter(|_| exists);
     let mut answer = id.to_vec();
-    answer.extend(NO_ERROR);
+    answer.extend(if exists { NO_ERROR } else { NO_SUCH_NAME });
     answer.extend([0, 1, 0, u8::from(data.is_some()), 0, 0, 0, 0]);
     answer.extend(question);
     if let Some(data) = data {
@@ -32,6 +43,38 @@ pub(super) fn answer(query: &[u8]) -> Option<Vec<u8>> {
         answer.extend(data);
     }
     Some(answer)
+}
+
+/// Ask a resolver for the IPv4 address of a name, once, and listen to ICMP as glibc does (resolv/res_enable_icmp.c); returns
+/// how long the answer took.
+pub fn ask(ns: &Ns, resolver: IpAddr, name: &str, limit: Duration) -> io::Result<Duration> {
+    let to = SocketAddr::from((resolver, DOMAIN));
+    ns.run(|| {
+        let start = Instant::now();
+        let socket = Via::any().udp(to)?;
+        match to {
+            SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
+            SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
+        }
+        socket.connect(to)?;
+        socket.set_read_timeout(Some(limit))?;
+        socket.send(&query(name))?;
+        let mut buffer = [0; 512];
+        socket.recv(&mut buffer)?;
+        Ok(start.elapsed())
+    })
+}
+
+/// A question for IPv4 addresses, recursion desired.
+fn query(name: &str) -> Vec<u8> {
+    let mut query = vec![0x17, 0x07, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        query.push(u8::try_from(label.len()).expect("a label is short"));
+        query.extend(label.bytes());
+    }
+    query.extend([0, 0, 1]);
+    query.extend(IN);
+    query
 }
 
 /// The name in the first question, without the last dot, and where it ends.

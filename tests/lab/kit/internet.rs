@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::address::{
     BULK, DESTINATIONS, DOMAIN, ECHO, FLOOD, HTTP, HTTPS, RESOLVERS4, RESOLVERS6, internet4, internet6,
-    prefix6, transit6, web4, web6,
+    prefix6, public4, resolver4, resolver6, transit6, web4, web6,
 };
 use super::ns::Ns;
 use super::server::{Server, Service};
@@ -25,6 +25,8 @@ const SERVERS: [(u16, Service); 6] = [
 const OUTAGES: &str = "table inet outage {
     set gone4 { type ipv4_addr; }
     set gone6 { type ipv6_addr; }
+    counter strangers { }
+    chain customers { type filter hook prerouting priority -310; }
     chain core { }
     chain in { type filter hook prerouting priority -300;
         ip daddr @gone4 drop
@@ -60,9 +62,12 @@ impl Internet {
         addresses().for_each(|address| lines += &address_line(address));
         for isp in 1..=isps {
             lines += &format!("route add {}/48 via {}\n", prefix6(isp), transit6(isp));
+            lines += &address_line(resolver4(isp).into());
+            lines += &address_line(resolver6(isp).into());
         }
         ns.ip(&lines);
         ns.nft(OUTAGES);
+        (1..=isps).for_each(|isp| ns.nft(&customers_only(isp)));
         let servers = SERVERS.into_iter().map(|(port, service)| Server::start(&ns, port, service)).collect();
         Internet { servers, ns }
     }
@@ -71,6 +76,12 @@ impl Internet {
     #[track_caller]
     pub fn add_address(&self, address: impl Into<IpAddr>) {
         self.ns.ip(&address_line(address.into()));
+    }
+
+    /// How many packets to the ISPs' own resolvers came from somebody else's customers, and were dropped.
+    #[track_caller]
+    pub fn strangers(&self) -> u64 {
+        self.ns.counter("inet outage", "strangers")
     }
 
     /// Cut all of it off, for every ISP at once, or bring it back.
@@ -106,6 +117,18 @@ impl Internet {
     pub fn hang_up(&self) {
         self.servers.iter().for_each(Server::hang_up);
     }
+}
+
+/// Has an ISP's resolver hear that ISP's customers alone.
+fn customers_only(isp: u8) -> String {
+    format!(
+        "add rule inet outage customers ip daddr {} ip saddr != {} counter name strangers drop
+        add rule inet outage customers ip6 daddr {} ip6 saddr != {}/48 counter name strangers drop\n",
+        resolver4(isp),
+        public4(isp),
+        resolver6(isp),
+        prefix6(isp),
+    )
 }
 
 /// All addresses that it answers at from the start.

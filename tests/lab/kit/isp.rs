@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ipnet::Ipv4Net;
 
-use super::address::{DNS, internet4, prefix6, public4, transit6};
+use super::address::{DNS, internet4, prefix6, public4, resolver4, resolver6, transit6};
 use super::fault::Gate;
 use super::internet::Internet;
 use super::ns::Ns;
@@ -25,6 +25,7 @@ pub struct IspSpec {
     ipv6: bool,
     dhcp: bool,
     renew: Option<u32>,
+    resolvers: Option<(Ipv4Addr, Ipv6Addr)>,
 }
 
 impl IspSpec {
@@ -39,6 +40,7 @@ impl IspSpec {
             ipv6: false,
             dhcp: true,
             renew: None,
+            resolvers: None,
         }
     }
 
@@ -61,6 +63,17 @@ impl IspSpec {
     pub fn renew_after(self, seconds: u32) -> IspSpec {
         assert!(seconds >= 3, "dnsmasq ignores renewal times below 3 s");
         IspSpec { renew: Some(seconds), ..self }
+    }
+
+    /// Name resolvers on the internet instead of the modem.
+    pub fn resolvers(self, v4: Ipv4Addr, v6: Ipv6Addr) -> IspSpec {
+        IspSpec { resolvers: Some((v4, v6)), ..self }
+    }
+
+    /// Name the ISP's own resolvers instead of the modem: they answer its customers alone.
+    pub fn own_resolvers(self) -> IspSpec {
+        let number = self.number;
+        self.resolvers(resolver4(number), resolver6(number))
     }
 
     pub(super) fn number(&self) -> u8 {
@@ -213,9 +226,7 @@ impl Isp {
     /// How many packets came from the machine with a source address that is not this ISP's: what real ISPs drop, as this does.
     #[track_caller]
     pub fn spoofed(&self) -> u64 {
-        let text = self.ns.cmd(&["nft", "list", "counter", "inet", "gate", "spoofed"]).ok();
-        let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
-        words.nth(1).and_then(|number| number.parse().ok()).expect("nft prints the counter")
+        self.ns.counter("inet gate", "spoofed")
     }
 
     /// Its own, and that of its slow wire.
@@ -274,6 +285,8 @@ impl Isp {
             .arg(format!("--pid-file={}", file("pid").display()))
             .arg(format!("--log-facility={}", file("log").display()))
             .arg(format!("--server={}", internet4(DNS)));
+        // [::] stands for the modem itself.
+        let (resolver4, resolver6) = spec.resolvers.unwrap_or((spec.gateway, Ipv6Addr::UNSPECIFIED));
         if spec.dhcp {
             dnsmasq
                 .args(["--dhcp-authoritative", "--dhcp-ignore-clid", "--log-dhcp"])
@@ -281,7 +294,7 @@ impl Isp {
                 .arg(format!("--dhcp-range={},static,{},1h", spec.subnet.network(), spec.subnet.netmask()))
                 .arg(format!("--dhcp-host=02:77:00:00:00:{:02x},{}", self.number, spec.lease))
                 .arg(format!("--dhcp-option=option:router,{}", spec.gateway))
-                .arg(format!("--dhcp-option=option:dns-server,{}", spec.gateway));
+                .arg(format!("--dhcp-option=option:dns-server,{resolver4}"));
             if let Some(seconds) = spec.renew {
                 // The server may have moved meanwhile, so the client is to ask everybody right after asking it.
                 dnsmasq
@@ -291,7 +304,8 @@ impl Isp {
         }
         if spec.ipv6 {
             dnsmasq
-                .args(["--enable-ra", "--dhcp-option=option6:dns-server,[::]"])
+                .arg("--enable-ra")
+                .arg(format!("--dhcp-option=option6:dns-server,[{resolver6}]"))
                 .arg("--dhcp-range=::,constructor:lan,ra-only,64,1h");
         }
         state.dnsmasq = Some(self.ns.daemon(&dnsmasq));

@@ -29,6 +29,7 @@
 //! Needs root, `nft`, `dnsmasq`, `ip`, util-linux and the root that `tests/lab/mkroot` builds; [`lab_or_skip!`] skips without.
 
 pub mod address;
+pub mod dns;
 pub mod fault;
 pub mod fresh;
 pub mod internet;
@@ -44,7 +45,6 @@ pub mod steady;
 pub mod traffic;
 
 mod cgroup;
-mod dns;
 mod http;
 mod lab;
 mod relay;

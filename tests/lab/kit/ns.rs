@@ -135,6 +135,16 @@ impl Ns {
         assert!(output.success(), "in {}: {output}for the text\n{text}", self.name);
     }
 
+    /// How many packets a named counter of a table has seen.
+    #[track_caller]
+    pub fn counter(&self, table: &str, name: &str) -> u64 {
+        let command: Vec<&str> =
+            ["nft", "list", "counter"].into_iter().chain(table.split(' ')).chain([name]).collect();
+        let text = self.cmd(&command).ok();
+        let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
+        words.nth(1).and_then(|number| number.parse().ok()).expect("nft prints the counter")
+    }
+
     /// Write a network sysctl of the namespace; dots or slashes, slashes where a device's name has dots.
     #[track_caller]
     pub fn sysctl(&self, key: &str, value: &str) {

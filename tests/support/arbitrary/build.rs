@@ -74,6 +74,7 @@ impl Port {
             let mac = net.mac.map(|mac| MacAddr([2, 0, 0, 0, 1, mac]));
             world.neighbours.extend(mac.map(|mac| Neighbour { dev, ip: net.gateway(family), mac }));
         }
+        world.asked.extend(self.facts.as_ref().and_then(|facts| Some((dev, facts.asked?))));
         world.managed.extend(self.facts.as_ref().map(|facts| self.facts(facts)));
     }
 
@@ -100,6 +101,9 @@ impl Port {
         (told.vpn, told.shared) = facts.flags;
         let pairs = facts.settings.iter().map(|(key, value)| (key.to_string(), value.to_string()));
         told.settings = pairs.collect::<BTreeMap<_, _>>();
+        for ip in facts.resolvers.iter().map(|text| text.parse::<IpAddr>().expect("an address")) {
+            told.ip[Family::of(ip)].resolvers.push(ip);
+        }
         for (family, net) in self.nets() {
             told.ip[family].gateway = facts.told.then(|| net.gateway(family));
             told.ip[family].offered.extend(facts.offered.then(|| net.gateway(family)));
