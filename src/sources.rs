@@ -5,6 +5,8 @@
 
 pub mod bus;
 mod call;
+mod dhcp;
+pub mod networkd;
 pub mod nm;
 
 use std::fmt;
@@ -33,7 +35,7 @@ pub enum Nudge {
     Bus,
     /// NetworkManager came, went, or changed something that matters.
     NetworkManager,
-    /// systemd-networkd came or went.
+    /// systemd-networkd came, went, or changed something of a link.
     Networkd,
 }
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use uplinkd::config;
 use uplinkd::core::net::{IfName, PerFamily};
-use uplinkd::core::observed::Stage;
+use uplinkd::core::observed::{Manager, Stage};
 use uplinkd::core::sysctl::Sysctl;
 
 use super::world::World;
@@ -67,6 +67,7 @@ struct Net {
 
 #[derive(Debug, Clone)]
 struct Facts {
+    manager: Manager,
     profile: Option<(u8, u8)>,
     stage: Stage,
     metered: Option<bool>,
@@ -114,15 +115,17 @@ fn facts() -> impl Strategy<Value = Facts> {
     ];
     let stage = select(vec![Stage::Inactive, Stage::Configuring, Stage::Active, Stage::Active]);
     let yes = || prop::bool::weighted(0.1);
+    let manager = select(Manager::ALL.to_vec());
     (
-        prop::option::weighted(0.8, (0..4u8, 0..6u8)),
+        (manager, prop::option::weighted(0.8, (0..4u8, 0..6u8))),
         stage,
         prop::option::of(any::<bool>()),
         (yes(), yes()),
         (any::<bool>(), any::<bool>()),
         subsequence(settings, 0..3),
     )
-        .prop_map(|(profile, stage, metered, flags, (told, offered), settings)| Facts {
+        .prop_map(|((manager, profile), stage, metered, flags, (told, offered), settings)| Facts {
+            manager,
             profile,
             stage,
             metered,

@@ -11,6 +11,9 @@
 //!     nm IP4.GATEWAY 192.0.2.1           # also: IP6.GATEWAY
 //!     nm DHCP4.routers 192.0.2.1         # also: DHCP6.routers; what the network offers
 //!     nm user.data uplinkd.weight=2
+//!     networkd file /etc/systemd/network/eth0.network ether configured
+//!     networkd IP4.GATEWAY 192.0.2.1     # and the rest as of NetworkManager
+//!     networkd X-Uplinkd weight=2
 //! 3: ppp0: <UP,LOWER_UP> ppp kind ppp    # also: none, rawip, loopback
 //!
 //! default via 192.0.2.1 dev eth0 proto dhcp src 192.0.2.10 metric 100
@@ -39,7 +42,7 @@ use serde_json::json;
 use uplinkd::core::health::{Manual, Opinion, Standing};
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, Metric, TableId, Weight};
-use uplinkd::core::observed::{Address, Link, LinkFacts, Manager, Neighbour, Profile, Stage};
+use uplinkd::core::observed::{Address, Link, LinkFacts, Manager, Neighbour, Place, Profile, Stage};
 use uplinkd::core::route::RouteKey;
 use uplinkd::core::slots::Slots;
 use uplinkd::core::sysctl::Sysctl;
@@ -192,28 +195,35 @@ fn of_link(world: &mut World, words: &mut Words) {
             assert_eq!(words.next(), "lladdr");
             world.neighbours.push(Neighbour { dev, ip, mac: words.parsed() });
         }
-        "nm" => {
-            if world.managed.last().is_none_or(|facts| facts.interface != name) {
-                world.managed.push(unknown(name));
-            }
-            facts(world.managed.last_mut().expect("just there"), words);
-        }
+        "nm" => facts(told(world, name, Manager::NetworkManager), words),
+        "networkd" => facts(told(world, name, Manager::Networkd), words),
         other => panic!("{other}"),
     }
 }
 
+/// What a manager says of an interface, to be added to.
+fn told(world: &mut World, interface: IfName, manager: Manager) -> &mut LinkFacts {
+    let known = world.managed.iter().position(|f| f.interface == interface && f.manager == manager);
+    let at = known.unwrap_or(world.managed.len());
+    if known.is_none() {
+        world.managed.push(unknown(interface, manager));
+    }
+    &mut world.managed[at]
+}
+
 /// A manager that has an interface and says nothing of it.
-pub(crate) fn unknown(interface: IfName) -> LinkFacts {
+pub(crate) fn unknown(interface: IfName, manager: Manager) -> LinkFacts {
     LinkFacts {
         interface,
-        manager: Manager::NetworkManager,
+        manager,
         profile: None,
         stage: Stage::Inactive,
         metered: None,
         vpn: false,
         shared: false,
         ip: Default::default(),
-        settings: BTreeMap::new(),
+        settings: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
@@ -228,6 +238,17 @@ fn facts(facts: &mut LinkFacts, words: &mut Words) {
                 other => panic!("{other}"),
             };
         }
+        "file" => {
+            let (id, kind) = (words.next().to_owned(), words.next().into());
+            let name = id.rsplit('/').next().expect("a path");
+            facts.profile = Some(Profile { uuid: format!("{name}@{}", facts.interface), id, kind });
+            facts.stage = match words.next() {
+                "configured" => Stage::Active,
+                "configuring" => Stage::Configuring,
+                "no-carrier" => Stage::Inactive,
+                other => panic!("{other}"),
+            };
+        }
         "metered" => facts.metered = Some(words.next() == "yes"),
         "vpn" => facts.vpn = true,
         "shared" => facts.shared = true,
@@ -237,11 +258,24 @@ fn facts(facts: &mut LinkFacts, words: &mut Words) {
         "DHCP6.routers" => facts.ip.v6.offered.push(words.parsed()),
         "user.data" => {
             let pair = words.next().strip_prefix("uplinkd.").and_then(|pair| pair.split_once('='));
-            let (key, value) = pair.expect("uplinkd.KEY=VALUE");
-            facts.settings.insert(key.to_owned(), value.to_owned());
+            set(facts, pair.expect("uplinkd.KEY=VALUE"));
         }
+        "X-Uplinkd" => set(facts, words.next().split_once('=').expect("KEY=VALUE")),
         other => panic!("{other}"),
     }
+}
+
+/// A setting in the manager's own place for the link, named as the managers' sources name it.
+pub(crate) fn set(facts: &mut LinkFacts, (key, value): (&str, &str)) {
+    let id = facts.profile.as_ref().map_or("?", |profile| profile.id.as_str());
+    let origin = match facts.manager {
+        Manager::NetworkManager => format!("profile {id:?}"),
+        Manager::Networkd => id.to_owned(),
+    };
+    if facts.settings.is_empty() {
+        facts.settings.push(Place { origin, pairs: BTreeMap::new() });
+    }
+    facts.settings[0].pairs.insert(key.to_owned(), value.to_owned());
 }
 
 fn table(words: &mut Words) -> TableId {
