@@ -8,7 +8,7 @@ use crate::balance::bound_sockets_leave_by_their_uplink;
 use crate::ctl::{Ctl, installed, on, ours, package};
 use crate::input::notes;
 use crate::kit::address::{echoes4, echoes6};
-use crate::kit::{Lab, Manager, Spec, Via, connect_many, lab_or_skip};
+use crate::kit::{IspSpec, Lab, Manager, Spec, Via, connect_many, lab_or_skip};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -21,7 +21,15 @@ fn path(isp: u8) -> String {
 
 /// A .network file with DHCP and RA; `more` are further sections.
 fn file(isp: u8, more: &str) -> String {
-    format!("[Match]\nName=eth{isp}\n\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=yes\n\n{more}")
+    format!(
+        "[Match]\nName=eth{isp}\n\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=yes\n\n[DHCPv4]\nRouteMetric={}\n\n{more}",
+        1023 + u32::from(isp)
+    )
+}
+
+/// The same; what it has it keeps while networkd is stopped.
+fn kept(isp: u8, more: &str) -> String {
+    file(isp, more).replace("[Network]\n", "[Network]\nKeepConfiguration=dhcp-on-stop\n")
 }
 
 fn spec() -> Spec {
@@ -105,6 +113,24 @@ fn a_gateway_that_networkd_is_told_not_to_use_is_used() {
     }
 }
 
+#[test]
+fn a_lease_that_names_another_router_is_followed() {
+    let lab = lab_or_skip!(
+        spec()
+            .isps([IspSpec::new(1).renew_after(4), IspSpec::new(2)])
+            .file(&path(1), &file(1, "[DHCPv4]\nUseRoutes=no\n"), 0o644)
+            .no_wait()
+    );
+    lab.machine.wait_active(2);
+    let moved = "192.168.1.253";
+    lab.isp(1).move_gateway(moved.parse().expect("an address"));
+    let start = Instant::now();
+    lab.machine.wait_status("the other router", LIMIT, |s| on(s, "eth1")["ipv4"]["gateway"] == moved);
+    println!("FIGURE followed {:?} after the modem moved; leases are renewed after 4 s", start.elapsed());
+    lab.machine.wait_active(2);
+    balanced(&lab);
+}
+
 /// Puts a file of ISP 1's uplink there, has networkd read it, and waits for what it says.
 #[track_caller]
 fn reloaded(lab: &Lab, path: &str, text: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
@@ -146,6 +172,8 @@ fn a_link_is_set_where_networkd_is_told_of_it() {
     let secret = |s: &Value| notes(s).contains("50-a.conf: cannot be read: Permission denied");
     let told = lab.machine.wait_status("a note", LIMIT, secret);
     assert_eq!((&on(&told, "eth1")["tier"], &on(&told, "eth1")["weight"]), (&1.into(), &3.into()));
+    // networkd cannot read it either, and would leave the link alone for that.
+    lab.machine.cmd(&["rm", &dropin("50-a")]).ok();
     let gone = |s: &Value| s.is_object() && on(s, "eth1").is_null();
     reloaded(&lab, &path(1), &file(1, "[X-Uplinkd]\nignore=true\n"), "eth1 left alone", gone);
     let shares = connect_many(lab.machine.netns(), &Via::any(), 40, &echoes4());
@@ -162,7 +190,7 @@ fn networkd_and_networkmanager_each_keep_an_uplink() {
                 "[keyfile]\nunmanaged-devices=interface-name:eth1\n",
                 0o644
             )
-            .file(&path(1), &file(1, "[X-Uplinkd]\nweight=2\n"), 0o644)
+            .file(&path(1), &kept(1, "[X-Uplinkd]\nweight=2\n"), 0o644)
     ));
     lab.machine.wait_active(2);
     let told = lab.machine.status();
@@ -200,7 +228,7 @@ fn signal(lab: &Lab, signal: &str) {
 
 #[test]
 fn networkd_restarts_stops_comes_late_and_hangs() {
-    let lab = lab_or_skip!(spec());
+    let lab = lab_or_skip!(spec().file(&path(1), &kept(1, ""), 0o644).file(&path(2), &kept(2, ""), 0o644));
     lab.machine.wait_active(2);
     let whole = ours(&lab.machine);
     let mended = |what: &str| {
