@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!  NetworkManager ─┐
+//!  networkd ───────┤
 //!  rtnetlink ──────┤ nudge         Observed        Desired         [Change]
 //!  nftables ───────┼──────▶ observe ──────▶ plan ─────────▶ diff ─────────▶ apply ─▶ Report
 //!  dispatcher.d ───┤                        ▲  ▲              ▲               │
@@ -23,7 +24,7 @@
 //! | [`core::health`] | pure as well: from answers, counters and the time to a verdict for each family of an uplink |
 //! | [`core::probe`] | what can be asked, how it is written, and who is asked by default |
 //! | [`config`] | the administrator's settings: how they are written, which link they speak of, what counts |
-//! | [`sources`] | what the network managers know, over D-Bus |
+//! | [`sources`] | what NetworkManager and systemd-networkd know, over D-Bus |
 //! | [`kernel`] | rtnetlink, nftables, conntrack, sockets, sysctls: reads what is, applies what was decided |
 //! | [`world`] | both of them as two verbs: observe it all, apply changes |
 //! | [`probes`] | questions to the internet, each through one uplink; and who answered |

@@ -5,6 +5,8 @@
 
 pub mod bus;
 mod call;
+mod dhcp;
+pub mod networkd;
 pub mod nm;
 pub mod resolved;
 
@@ -34,7 +36,7 @@ pub enum Nudge {
     Bus,
     /// NetworkManager came, went, or changed something that matters.
     NetworkManager,
-    /// systemd-networkd came or went.
+    /// systemd-networkd came, went, or changed something of a link.
     Networkd,
     /// systemd-resolved came or went.
     Resolved,

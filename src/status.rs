@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::health::{Manual, Opinion, Outcome, Report};
 use crate::core::net::{Family, PerFamily};
+use crate::core::observed::Manager;
 use crate::core::plan::Plan;
 use crate::core::probe::Probe;
 use crate::core::slots::Entry;
@@ -54,6 +55,9 @@ pub struct UplinkStatus {
     pub name: String,
     /// The interface.
     pub interface: String,
+    /// The manager that has it, `NetworkManager` or `systemd-networkd`; null where none does.
+    #[serde(default)]
+    pub manager: Option<Manager>,
     /// The manager's profile, where there is one.
     pub profile: Option<ProfileStatus>,
     /// Its slot, 1 to 63.
@@ -88,9 +92,9 @@ pub struct UplinkStatus {
 /// A manager's profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileStatus {
-    /// What people call it.
+    /// What people call it; of systemd-networkd the path of the .network file.
     pub id: String,
-    /// What identifies it.
+    /// What identifies it: NetworkManager's UUID, or the name of the .network file, `@` and the interface.
     pub uuid: String,
 }
 
@@ -296,6 +300,7 @@ impl UplinkStatus {
         UplinkStatus {
             name: uplink.name.to_string(),
             interface: uplink.dev.name.to_string(),
+            manager: uplink.manager,
             profile: uplink
                 .profile
                 .as_ref()
@@ -320,6 +325,7 @@ impl UplinkStatus {
         UplinkStatus {
             name: entry.name.to_string(),
             interface: entry.interface.clone(),
+            manager: None,
             profile: None,
             slot: entry.slot.get(),
             table: entry.slot.table().0,

@@ -1,47 +1,40 @@
 //! The outside, as two verbs: observe it all, and apply changes to the kernel.
 //!
-//! Puts the sources together into one snapshot and carries out what was decided. Decides only when a source that
-//! does not answer has been waited for long enough.
+//! Puts the sources together into one snapshot and carries out what was decided. How long a manager is waited for is
+//! decided in `managers`.
 
+mod managers;
 mod resolvers;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use self::managers::Managers;
 use self::resolvers::Resolvers;
 use crate::core::change::Change;
 use crate::core::diff::{Desired, Move};
 use crate::core::layout::Slot;
 use crate::core::net::{Family, Mark};
-use crate::core::observed::{Kernel, LinkFacts, Observed};
+use crate::core::observed::{Kernel, Observed};
 use crate::core::sysctl::Sysctl;
 use crate::kernel::flows::{self, Released};
 use crate::kernel::rtnl::{self, Rtnl};
 use crate::kernel::sysctl::{self, Originals, ROOT};
 use crate::kernel::{conntrack, nfnl, nft};
 use crate::sources::bus::BusState;
-use crate::sources::{Presence, nm};
 use crate::state::Directories;
-
-/// How long a round waits for a manager that it knows already: what it last said will do.
-const BRIEFLY: Duration = Duration::from_millis(200);
-/// How long a source that is there but does not answer is waited for before the rest counts without it.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The kernel and the sources.
 pub struct World {
     rtnl: Rtnl,
     originals: Originals,
-    started: Instant,
+    managers: Managers,
     /// Uplinks whose running flows were moved, for as long as that is wanted.
     moved: BTreeSet<(Slot, Family)>,
     resolvers: Resolvers,
-    /// What NetworkManager last said: it still counts while NetworkManager restarts.
-    last_told: Option<Vec<LinkFacts>>,
 }
 
 /// One look.
@@ -52,8 +45,8 @@ pub struct Look {
     pub hearing: Hearing,
 }
 
-/// How much of a look can be relied on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How much of a look can be relied on, the most first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hearing {
     /// Every source that is there was heard.
     Full,
@@ -82,16 +75,15 @@ impl World {
         Ok(World {
             rtnl: Rtnl::open()?,
             originals,
-            started: Instant::now(),
+            managers: Managers::new(),
             moved: BTreeSet::new(),
             resolvers: Resolvers::open(dirs),
-            last_told: None,
         })
     }
 
     /// Looks at everything.
     pub async fn observe(&mut self, bus: &BusState) -> Result<Look, rtnl::Error> {
-        let (view, told) = tokio::join!(self.rtnl.look(), ask_managers(bus, self.last_told.is_some()));
+        let (view, told) = tokio::join!(self.rtnl.look(), self.managers.ask(bus));
         let view = view?;
         let mut observed = Observed {
             links: view.links,
@@ -123,33 +115,9 @@ impl World {
         }
         kernel.originals = self.originals.values().clone();
         kernel.moved = self.moved.clone();
-        let hearing = self.take_in(told, &mut observed);
+        let hearing = self.managers.take_in(told, &mut observed);
         self.resolvers.look(bus, &mut observed).await;
         Ok(Look { observed, hearing })
-    }
-
-    /// Adds what the managers said.
-    fn take_in(&mut self, told: Told, observed: &mut Observed) -> Hearing {
-        let silent = match told {
-            Told::Facts(facts) => {
-                self.last_told = Some(facts);
-                None
-            }
-            Told::Nobody(why) => {
-                observed.unheard.extend(why);
-                None
-            }
-            Told::NoAnswer(why) => Some(why),
-        };
-        let known = self.last_told.is_some();
-        observed.managed = self.last_told.clone().unwrap_or_default();
-        let hearing = match silent {
-            None => Hearing::Full,
-            Some(_) if known || self.started.elapsed() >= PATIENCE => Hearing::Stale,
-            Some(_) => Hearing::Wait,
-        };
-        observed.unheard.extend(silent);
-        hearing
     }
 
     /// Carries out changes in their order. Goes on after a failure: the next round mends what is left.
@@ -248,39 +216,6 @@ async fn move_flows(what: &Move) -> Result<(), String> {
         );
     }
     if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
-}
-
-/// What the managers had to say.
-enum Told {
-    /// This.
-    Facts(Vec<LinkFacts>),
-    /// There is nobody; with a word for the status where that is unusual.
-    Nobody(Option<String>),
-    /// Somebody is there and does not answer.
-    NoAnswer(String),
-}
-
-async fn ask_managers(bus: &BusState, known: bool) -> Told {
-    let connection = match bus {
-        BusState::Connecting => return Told::NoAnswer("the D-Bus system bus is being reached for".into()),
-        BusState::Unreachable(error) => {
-            let why = chain(error.as_ref());
-            return Told::Nobody(Some(format!(
-                "no D-Bus, so uplinks are found from the kernel alone ({why})"
-            )));
-        }
-        BusState::Connected(connection) => connection,
-    };
-    // A manager that hangs must not hold up what the kernel alone can tell, such as a lost carrier.
-    let limit = if known { BRIEFLY } else { PATIENCE };
-    match tokio::time::timeout(limit, nm::snapshot(connection)).await {
-        Ok(Ok(Presence::Present(facts))) => Told::Facts(facts),
-        Ok(Ok(Presence::Absent)) => Told::Nobody(None),
-        Ok(Err(error)) => Told::NoAnswer(chain(&error)),
-        Err(_) => Told::NoAnswer(format!(
-            "NetworkManager does not answer within {limit:?}; what it last said counts"
-        )),
-    }
 }
 
 /// An error with its causes, on one line.

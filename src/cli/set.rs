@@ -1,4 +1,7 @@
 //! `uplinkctl set`: writes where the link is configured, so that the setting goes where the profile goes.
+//!
+//! Only NetworkManager offers to have its profiles written. What it does not keep is written into a file of ours, for
+//! the interface; a .network file is the administrator's own.
 
 use std::path::Path;
 
@@ -6,6 +9,7 @@ use super::client::{Client, WAIT_SECONDS};
 use super::{Failure, print};
 use crate::config::{self, Assignment, Refusal};
 use crate::core::net::{IfName, UplinkName};
+use crate::core::observed::Manager;
 use crate::exit;
 use crate::sources::nm::{self, Storage};
 use crate::status::UplinkStatus;
@@ -15,8 +19,8 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
     let assignments = assignments.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
     let client = Client::connect().await?;
     let uplink = client.uplink(name).await?;
-    let place = match &uplink.profile {
-        Some(profile) => {
+    let place = match (uplink.manager, &uplink.profile) {
+        (Some(Manager::NetworkManager), Some(profile)) => {
             if assignments.iter().any(Assignment::runs_programs) {
                 return Err(Failure::with(exit::USAGE, config::NO_PROGRAMS));
             }
@@ -37,7 +41,7 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
             };
             format!("NetworkManager's profile {:?}{fleeting}", profile.id)
         }
-        None => {
+        _ => {
             let interface = IfName::new(&uplink.interface)
                 .ok_or_else(|| Failure::new("its interface has no usable name"))?;
             let name = UplinkName::try_from(uplink.name.clone()).map_err(Failure::new)?;

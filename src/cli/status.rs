@@ -163,6 +163,7 @@ mod tests {
         UplinkStatus {
             name: name.into(),
             interface: format!("eth{slot}"),
+            manager: None,
             profile: None,
             slot,
             table: 7000 + u32::from(slot),

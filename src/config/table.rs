@@ -202,7 +202,7 @@ pub static CRITERIA: [Key<Matcher>; 4] = [
     },
     Key {
         name: "connection",
-        allowed: "the name or the UUID of a NetworkManager connection",
+        allowed: "the name or the UUID of a NetworkManager connection, or the path of a .network file",
         help: "the connection that is active on the link",
         kind: Kind::Text,
         put: |matcher, value| {

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use super::health::{Health, Thresholds};
 use super::layout::Slot;
 use super::net::{Device, Family, IfIndex, PerFamily, TableId, Tier, UplinkName};
-use super::observed::{Address, Link, LinkFacts, Observed, Stage};
+use super::observed::{Address, Link, LinkFacts, Manager, Observed, Stage};
 use super::slots::{Identity, Slots};
 use super::uplink::{Failback, Gateway, Leg, State, Uplink};
 use crate::config::{Config, FailbackMode, LinkType, Settings, Subject};
@@ -36,7 +36,13 @@ pub fn discover(config: &Config, observed: &Observed, slots: &Slots, health: &He
     let mut used = vec![false; config.uplinks.len()];
     let mut candidates = Vec::new();
     for link in &observed.links {
-        let facts = observed.managed.iter().find(|f| f.interface == link.name);
+        let facts = observed.said_of(&link.name);
+        if observed.is_fought_over(&link.name) {
+            let name = &link.name;
+            found
+                .notes
+                .push(format!("{name}: two network managers configure it; tell one to leave it alone"));
+        }
         let candidate = Candidate::new(config, link, facts, &mut used, &mut found.notes);
         if candidate.settings.ignore == Some(true) {
             // An ignored uplink is none, so it does not count as one that is away either.
@@ -80,12 +86,15 @@ impl<'a> Candidate<'a> {
             kind,
             mac: link.mac,
         };
-        let pairs = facts.iter().flat_map(|f| &f.settings).map(|(k, v)| (k.as_str(), v.as_str()));
-        let (mut settings, problems) = Settings::from_pairs(pairs);
-        let profile_name = profile.map_or("?", |p| p.id.as_str());
-        notes.extend(
-            problems.into_iter().map(|p| format!("profile {profile_name:?}: {p}; the rest of it counts")),
-        );
+        let mut settings = Settings::default();
+        for place in facts.iter().flat_map(|f| &f.settings) {
+            let pairs = place.pairs.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+            let (said, problems) = Settings::from_pairs(pairs);
+            settings = settings.overlaid(said);
+            let note = |problem| format!("{}: {problem}; the rest of it counts", place.origin);
+            notes.extend(problems.into_iter().map(note));
+        }
+        notes.extend(facts.iter().flat_map(|f| &f.notes).cloned());
         let mut named = false;
         for (section, used) in config.uplinks.iter().zip(used) {
             if section.matcher.matches(&subject) {
@@ -183,7 +192,10 @@ impl<'a> Candidate<'a> {
     }
 
     fn name(&self, slots: &Slots) -> UplinkName {
-        let profile = self.facts.and_then(|f| f.profile.as_ref()).and_then(|p| UplinkName::sanitised(&p.id));
+        // A .network file is named for its place among others (10-netplan-eth1): the interface says more.
+        let for_people = |facts: &&LinkFacts| facts.manager == Manager::NetworkManager;
+        let profile = self.facts.filter(for_people).and_then(|f| f.profile.as_ref());
+        let profile = profile.and_then(|p| UplinkName::sanitised(&p.id));
         let remembered = || slots.last_on(&self.link.name).map(|e| e.name.clone());
         let interface = || UplinkName::sanitised(self.link.name.as_str());
         let configured = self.settings.name.clone();
@@ -251,8 +263,10 @@ fn usable_address(address: &Address, family: Family) -> bool {
 fn link_type(link: &Link, facts: Option<&LinkFacts>) -> LinkType {
     let told = facts.and_then(|f| f.profile.as_ref()).map(|p| p.kind.as_str());
     match (told, link.kind.as_deref(), link.arphrd) {
-        (Some("802-11-wireless"), _, _) => LinkType::Wifi,
-        (Some("gsm" | "cdma" | "bluetooth"), _, _) | (_, Some("wwan" | "rmnet"), _) => LinkType::Wwan,
+        (Some("802-11-wireless" | "wlan"), _, _) => LinkType::Wifi,
+        (Some("gsm" | "cdma" | "bluetooth" | "wwan"), _, _) | (_, Some("wwan" | "rmnet"), _) => {
+            LinkType::Wwan
+        }
         (Some("pppoe" | "adsl"), _, _) | (_, _, ARPHRD_PPP) => LinkType::Ppp,
         (_, Some("bridge"), _) => LinkType::Bridge,
         (_, Some("bond" | "team"), _) => LinkType::Bond,
@@ -335,6 +349,7 @@ fn name_and_number(mut candidates: Vec<Candidate<'_>>, observed: &Observed, foun
             name,
             slot,
             dev: Device { index: candidate.link.index, name: interface.clone() },
+            manager: candidate.facts.map(|f| f.manager),
             profile: candidate.facts.and_then(|f| f.profile.clone()),
             tier: candidate.settings.tier.unwrap_or(usual),
             weight: candidate.settings.weight.unwrap_or_default(),

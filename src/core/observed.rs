@@ -2,8 +2,12 @@
 //!
 //! Facts only. Which interface is an uplink is decided in [`super::discover`].
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
 
 use super::health::Connectivity;
 use super::layout::Slot;
@@ -32,7 +36,7 @@ pub struct Observed {
     pub forwards: PerFamily<bool>,
     /// What is ours in the kernel.
     pub kernel: Kernel,
-    /// What the network managers say, one entry a managed interface.
+    /// What the network managers say, one entry for each interface that a manager has; [`Observed::said_of`] chooses.
     pub managed: Vec<LinkFacts>,
     /// Managers and buses that could not be asked, in words for the status.
     pub unheard: Vec<String>,
@@ -149,7 +153,7 @@ pub struct LinkFacts {
     /// Which manager says so.
     pub manager: Manager,
     /// The profile that is active on it; none where the manager only shows what somebody else set up, for such a
-    /// profile is made anew each time and nothing can be known again by it.
+    /// profile is made anew each time and nothing can be known again by it. A .network file is networkd's profile.
     pub profile: Option<Profile>,
     /// How far the manager is with it.
     pub stage: Stage,
@@ -162,25 +166,71 @@ pub struct LinkFacts {
     pub shared: bool,
     /// What it says of each family.
     pub ip: PerFamily<IpFacts>,
-    /// The profile's own `uplinkd.*` settings, key without the prefix.
-    pub settings: BTreeMap<String, String>,
+    /// What is set for us where the link is configured; the later place wins, key by key.
+    pub settings: Vec<Place>,
+    /// What of its configuration could not be read, in words for the status.
+    pub notes: Vec<String>,
+}
+
+/// A place with settings for us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Where it is, in words for messages.
+    pub origin: String,
+    /// The settings as they are written there, key without any prefix.
+    pub pairs: BTreeMap<String, String>,
 }
 
 /// A network manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Manager {
     /// NetworkManager.
     NetworkManager,
+    /// systemd-networkd.
+    #[serde(rename = "systemd-networkd")]
+    Networkd,
+}
+
+impl Manager {
+    /// All of them.
+    pub const ALL: [Manager; 2] = [Manager::NetworkManager, Manager::Networkd];
+}
+
+impl fmt::Display for Manager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Manager::NetworkManager => "NetworkManager",
+            Manager::Networkd => "systemd-networkd",
+        })
+    }
+}
+
+impl Observed {
+    /// Who speaks for an interface: whoever has a profile on it rather than who only shows what it sees, of these who
+    /// is further with it, and in doubt NetworkManager, which takes a link only where it was not told to leave it.
+    pub fn said_of(&self, interface: &IfName) -> Option<&LinkFacts> {
+        let said = self.managed.iter().filter(|facts| facts.interface == *interface);
+        said.min_by_key(|facts| (facts.profile.is_none(), Reverse(facts.stage), facts.manager))
+    }
+
+    /// Whether more than one manager configures an interface: each undoes what the other does.
+    pub fn is_fought_over(&self, interface: &IfName) -> bool {
+        let of_it = |facts: &&LinkFacts| facts.interface == *interface;
+        let at_it = |facts: &&LinkFacts| facts.profile.is_some() && facts.stage != Stage::Inactive;
+        self.managed.iter().filter(of_it).filter(at_it).count() > 1
+    }
 }
 
 /// A manager's profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
-    /// What people call it; free text.
+    /// What people call it: free text, or the path of the .network file.
     pub id: String,
-    /// What identifies it.
+    /// What identifies it: a UUID; or the name of the .network file, which moves from `/run` to `/etc`, and the
+    /// interface, since one file can be for many.
     pub uuid: String,
-    /// The manager's word for the kind of connection (`802-3-ethernet`, `802-11-wireless`, `gsm`, `pppoe`, …).
+    /// The manager's word for the kind of connection: NetworkManager's `802-3-ethernet`, `802-11-wireless`, `gsm`,
+    /// `pppoe`, …, networkd's `ether`, `wlan`, `wwan`, `ppp`, ….
     pub kind: String,
 }
 

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::health::{Connectivity, Thresholds};
 use super::layout::Slot;
 use super::net::{Device, Family, MacAddr, Metric, PerFamily, Tier, UplinkName, Weight};
-use super::observed::Profile;
+use super::observed::{Manager, Profile};
 use super::probe::Probe;
 
 /// A present uplink.
@@ -21,6 +21,8 @@ pub struct Uplink {
     pub slot: Slot,
     /// The interface.
     pub dev: Device,
+    /// The manager that speaks for it.
+    pub manager: Option<Manager>,
     /// The manager's profile on it.
     pub profile: Option<Profile>,
     /// Its rank.

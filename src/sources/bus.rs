@@ -22,8 +22,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 ///
 /// Named one by one, so that the bus drops the rest and a Wi-Fi scan (access points that come and go, signal
 /// strengths, bit rates) or a statistics tick does not even wake us. An activation still sends dozens: settle first.
+/// networkd tells only of states, so that all it tells is wanted (org.freedesktop.network1(5)).
 /// D-Bus Specification, "Match Rules"; NetworkManager D-Bus API reference, the interfaces named.
-const RULES: [&str; 10] = [
+const RULES: [&str; 11] = [
     "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.DBus.Properties',\
      member='PropertiesChanged',arg0='org.freedesktop.NetworkManager.Device'",
     "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.DBus.Properties',\
@@ -40,6 +41,8 @@ const RULES: [&str; 10] = [
      interface='org.freedesktop.NetworkManager.Settings.Connection'",
     "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.DBus.ObjectManager',\
      arg0path='/org/freedesktop/NetworkManager/Devices/'",
+    "type='signal',sender='org.freedesktop.network1',interface='org.freedesktop.DBus.Properties',\
+     member='PropertiesChanged',arg0namespace='org.freedesktop.network1'",
     "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',member='NameOwnerChanged',\
      arg0='org.freedesktop.NetworkManager'",
     "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',member='NameOwnerChanged',\
@@ -201,9 +204,12 @@ fn reason(message: &Message) -> Option<Nudge> {
         };
     }
     let path = header.path()?.as_str();
-    let of_manager = path.starts_with("/org/freedesktop/NetworkManager/")
-        || (path == "/org/freedesktop" && interface == "org.freedesktop.DBus.ObjectManager");
-    of_manager.then_some(Nudge::NetworkManager)
+    let objects_of_nm = path == "/org/freedesktop" && interface == "org.freedesktop.DBus.ObjectManager";
+    if path.starts_with("/org/freedesktop/NetworkManager/") || objects_of_nm {
+        Some(Nudge::NetworkManager)
+    } else {
+        path.starts_with("/org/freedesktop/network1").then_some(Nudge::Networkd)
+    }
 }
 
 fn nudge(nudges: &mpsc::Sender<Nudge>, reason: Nudge) {

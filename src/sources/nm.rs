@@ -5,7 +5,6 @@
 //! than the care that a cache would need (a profile's version counts from the start of NetworkManager, and 1.42 has none).
 
 mod decode;
-mod dhcp;
 mod profile;
 mod secrets;
 mod settings;

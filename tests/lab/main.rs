@@ -21,6 +21,8 @@ mod input;
 mod install;
 mod manual;
 mod metered;
+mod netplan;
+mod networkd;
 mod observers;
 mod odd;
 mod portal;

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use uplinkd::config;
 use uplinkd::core::net::{IfName, PerFamily};
-use uplinkd::core::observed::Stage;
+use uplinkd::core::observed::{Manager, Stage};
 use uplinkd::core::sysctl::Sysctl;
 
 use super::world::World;
@@ -81,6 +81,7 @@ struct Net {
 
 #[derive(Debug, Clone)]
 struct Facts {
+    manager: Manager,
     profile: Option<(u8, u8)>,
     stage: Stage,
     metered: Option<bool>,
@@ -133,8 +134,9 @@ fn facts() -> impl Strategy<Value = Facts> {
     let stage = select(vec![Stage::Inactive, Stage::Configuring, Stage::Active, Stage::Active]);
     let yes = || prop::bool::weighted(0.1);
     let often = || prop::bool::weighted(0.9);
+    let manager = select(Manager::ALL.to_vec());
     (
-        prop::option::weighted(0.8, (0..4u8, 0..6u8)),
+        (manager, prop::option::weighted(0.8, (0..4u8, 0..6u8))),
         stage,
         prop::option::of(any::<bool>()),
         (yes(), yes()),
@@ -142,9 +144,11 @@ fn facts() -> impl Strategy<Value = Facts> {
         subsequence(settings, 0..3),
         (subsequence(RESOLVERS.to_vec(), 0..3), prop::option::weighted(0.7, often())),
     )
-        .prop_map(|(profile, stage, metered, flags, (told, offered), settings, (resolvers, asked))| {
-            Facts { profile, stage, metered, flags, told, offered, resolvers, asked, settings }
-        })
+        .prop_map(
+            |((manager, profile), stage, metered, flags, (told, offered), settings, (resolvers, asked))| {
+                Facts { manager, profile, stage, metered, flags, told, offered, resolvers, asked, settings }
+            },
+        )
 }
 
 fn port(roster: usize) -> impl Strategy<Value = Port> {

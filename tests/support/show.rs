@@ -3,7 +3,7 @@
 use std::fmt::{self, Formatter};
 
 use uplinkd::core::net::{Family, IfIndex};
-use uplinkd::core::observed::{Link, LinkFacts, Stage};
+use uplinkd::core::observed::{Link, LinkFacts, Manager, Stage};
 
 use super::fib::{FibLeg, FibRoute, FibRule};
 use super::world::World;
@@ -110,19 +110,24 @@ impl World {
 }
 
 fn facts(f: &mut Formatter<'_>, facts: &LinkFacts) -> fmt::Result {
+    let by = match facts.manager {
+        Manager::NetworkManager => "nm",
+        Manager::Networkd => "networkd",
+    };
     if let Some(p) = &facts.profile {
         let stage = if facts.stage == Stage::Configuring { "activating" } else { "activated" };
-        writeln!(f, "    nm connection {:?} {} {} {stage}", p.id, p.uuid, p.kind)?;
+        writeln!(f, "    {by} connection {:?} {} {} {stage}", p.id, p.uuid, p.kind)?;
     }
     let metered = facts.metered.map(|metered| if metered { "metered yes" } else { "metered no" });
     let words = [metered, facts.vpn.then_some("vpn"), facts.shared.then_some("shared")];
-    words.iter().flatten().try_for_each(|word| writeln!(f, "    nm {word}"))?;
+    words.iter().flatten().try_for_each(|word| writeln!(f, "    {by} {word}"))?;
     for (n, ip) in [(4, &facts.ip.v4), (6, &facts.ip.v6)] {
-        ip.gateway.iter().try_for_each(|ip| writeln!(f, "    nm IP{n}.GATEWAY {ip}"))?;
-        ip.resolvers.iter().try_for_each(|ip| writeln!(f, "    nm IP{n}.DNS {ip}"))?;
-        ip.offered.iter().try_for_each(|ip| writeln!(f, "    nm DHCP{n}.routers {ip}"))?;
+        ip.gateway.iter().try_for_each(|ip| writeln!(f, "    {by} IP{n}.GATEWAY {ip}"))?;
+        ip.resolvers.iter().try_for_each(|ip| writeln!(f, "    {by} IP{n}.DNS {ip}"))?;
+        ip.offered.iter().try_for_each(|ip| writeln!(f, "    {by} DHCP{n}.routers {ip}"))?;
     }
-    facts.settings.iter().try_for_each(|(k, v)| writeln!(f, "    nm user.data uplinkd.{k}={v}"))
+    let pairs = facts.settings.iter().flat_map(|place| &place.pairs);
+    pairs.into_iter().try_for_each(|(k, v)| writeln!(f, "    {by} user.data uplinkd.{k}={v}"))
 }
 
 fn show_rule(f: &mut Formatter<'_>, rule: &FibRule) -> fmt::Result {

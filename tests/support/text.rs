@@ -13,6 +13,9 @@
 //!     nm IP4.DNS 192.0.2.53              # also: IP6.DNS; again for each
 //!     nm user.data uplinkd.weight=2
 //!     resolved default-route yes         # also: no; systemd-resolved knows the link
+//!     networkd file /etc/systemd/network/eth0.network ether configured
+//!     networkd IP4.GATEWAY 192.0.2.1     # and the rest as of NetworkManager
+//!     networkd X-Uplinkd weight=2
 //! 3: ppp0: <UP,LOWER_UP> ppp kind ppp    # also: none, rawip, loopback
 //!
 //! default via 192.0.2.1 dev eth0 proto dhcp src 192.0.2.10 metric 100
@@ -41,7 +44,7 @@ use serde_json::json;
 use uplinkd::core::health::{Manual, Opinion, Standing};
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, Metric, TableId, Weight};
-use uplinkd::core::observed::{Address, Link, LinkFacts, Manager, Neighbour, Profile, Stage};
+use uplinkd::core::observed::{Address, Link, LinkFacts, Manager, Neighbour, Place, Profile, Stage};
 use uplinkd::core::route::RouteKey;
 use uplinkd::core::slots::Slots;
 use uplinkd::core::sysctl::Sysctl;
@@ -194,32 +197,39 @@ fn of_link(world: &mut World, words: &mut Words) {
             assert_eq!(words.next(), "lladdr");
             world.neighbours.push(Neighbour { dev, ip, mac: words.parsed() });
         }
-        "nm" => {
-            if world.managed.last().is_none_or(|facts| facts.interface != name) {
-                world.managed.push(unknown(name));
-            }
-            facts(world.managed.last_mut().expect("just there"), words);
-        }
         "resolved" => {
             assert_eq!(words.next(), "default-route");
             world.asked.insert(dev, words.next() == "yes");
         }
+        "nm" => facts(told(world, name, Manager::NetworkManager), words),
+        "networkd" => facts(told(world, name, Manager::Networkd), words),
         other => panic!("{other}"),
     }
 }
 
+/// What a manager says of an interface, to be added to.
+fn told(world: &mut World, interface: IfName, manager: Manager) -> &mut LinkFacts {
+    let known = world.managed.iter().position(|f| f.interface == interface && f.manager == manager);
+    let at = known.unwrap_or(world.managed.len());
+    if known.is_none() {
+        world.managed.push(unknown(interface, manager));
+    }
+    &mut world.managed[at]
+}
+
 /// A manager that has an interface and says nothing of it.
-pub(crate) fn unknown(interface: IfName) -> LinkFacts {
+pub(crate) fn unknown(interface: IfName, manager: Manager) -> LinkFacts {
     LinkFacts {
         interface,
-        manager: Manager::NetworkManager,
+        manager,
         profile: None,
         stage: Stage::Inactive,
         metered: None,
         vpn: false,
         shared: false,
         ip: Default::default(),
-        settings: BTreeMap::new(),
+        settings: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
@@ -234,6 +244,17 @@ fn facts(facts: &mut LinkFacts, words: &mut Words) {
                 other => panic!("{other}"),
             };
         }
+        "file" => {
+            let (id, kind) = (words.next().to_owned(), words.next().into());
+            let name = id.rsplit('/').next().expect("a path");
+            facts.profile = Some(Profile { uuid: format!("{name}@{}", facts.interface), id, kind });
+            facts.stage = match words.next() {
+                "configured" => Stage::Active,
+                "configuring" => Stage::Configuring,
+                "no-carrier" => Stage::Inactive,
+                other => panic!("{other}"),
+            };
+        }
         "metered" => facts.metered = Some(words.next() == "yes"),
         "vpn" => facts.vpn = true,
         "shared" => facts.shared = true,
@@ -245,11 +266,24 @@ fn facts(facts: &mut LinkFacts, words: &mut Words) {
         "IP6.DNS" => facts.ip.v6.resolvers.push(words.parsed()),
         "user.data" => {
             let pair = words.next().strip_prefix("uplinkd.").and_then(|pair| pair.split_once('='));
-            let (key, value) = pair.expect("uplinkd.KEY=VALUE");
-            facts.settings.insert(key.to_owned(), value.to_owned());
+            set(facts, pair.expect("uplinkd.KEY=VALUE"));
         }
+        "X-Uplinkd" => set(facts, words.next().split_once('=').expect("KEY=VALUE")),
         other => panic!("{other}"),
     }
+}
+
+/// A setting in the manager's own place for the link, named as the managers' sources name it.
+pub(crate) fn set(facts: &mut LinkFacts, (key, value): (&str, &str)) {
+    let id = facts.profile.as_ref().map_or("?", |profile| profile.id.as_str());
+    let origin = match facts.manager {
+        Manager::NetworkManager => format!("profile {id:?}"),
+        Manager::Networkd => id.to_owned(),
+    };
+    if facts.settings.is_empty() {
+        facts.settings.push(Place { origin, pairs: BTreeMap::new() });
+    }
+    facts.settings[0].pairs.insert(key.to_owned(), value.to_owned());
 }
 
 fn table(words: &mut Words) -> TableId {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use time::OffsetDateTime;
 
 use super::{milliseconds, since};
+use crate::core::observed::Manager;
 use crate::status::{HealthStatus, LegStatus, UplinkStatus};
 
 /// A page about one uplink.
@@ -23,6 +24,7 @@ pub(super) fn render(uplink: &UplinkStatus, now: OffsetDateTime) -> String {
         if uplink.drained { ", drained by hand" } else { "" },
         uplink.manual.map_or(String::new(), |manual| format!(", held {} by hand", manual.as_str())),
     );
+    manager(&mut text, uplink);
     for (family, leg) in uplink.legs() {
         let _ = writeln!(text, "\n{family}: {} for {} ({})", leg.state, since(leg, now), leg.why);
         addresses(&mut text, leg);
@@ -32,6 +34,15 @@ pub(super) fn render(uplink: &UplinkStatus, now: OffsetDateTime) -> String {
         }
     }
     text
+}
+
+fn manager(text: &mut String, uplink: &UplinkStatus) {
+    let Some(manager) = uplink.manager else { return };
+    let profile = uplink.profile.as_ref().map(|profile| match manager {
+        Manager::NetworkManager => format!(", profile {:?} ({})", profile.id, profile.uuid),
+        Manager::Networkd => format!(", {}", profile.id),
+    });
+    let _ = writeln!(text, "  by {manager}{}", profile.unwrap_or_default());
 }
 
 fn addresses(text: &mut String, leg: &LegStatus) {

@@ -284,7 +284,7 @@ fn criteria_are_well_formed() {
     assert_eq!(
         criterion("connection = ''\ntype = 'dsl'\nmac = '02:00'"),
         [
-            "3:14: connection: '' is not allowed; the name or the UUID of a NetworkManager connection",
+            "3:14: connection: '' is not allowed; the name or the UUID of a NetworkManager connection, or the path of a .network file",
             "4:8: type: 'dsl' is not allowed; one of ethernet, wifi, wwan, ppp, bridge, bond, vlan, tun, other",
             "5:7: mac: '02:00' is not allowed; a hardware address like 02:00:5e:00:53:01",
         ]

@@ -22,9 +22,11 @@ fn only_signals_of_the_manager_count() {
     let device = "org.freedesktop.NetworkManager.Device";
     assert_eq!(at("/org/freedesktop/NetworkManager/Devices/2", device), Some(Nudge::NetworkManager));
     assert_eq!(at("/org/freedesktop", "org.freedesktop.DBus.ObjectManager"), Some(Nudge::NetworkManager));
-    let dns = "/org/freedesktop/NetworkManager/DnsManager";
-    assert_eq!(at(dns, "org.freedesktop.DBus.Properties"), Some(Nudge::NetworkManager));
-    assert_eq!(at("/org/freedesktop/login1", "org.freedesktop.DBus.Properties"), None);
+    let properties = "org.freedesktop.DBus.Properties";
+    assert_eq!(at("/org/freedesktop/NetworkManager/DnsManager", properties), Some(Nudge::NetworkManager));
+    assert_eq!(at("/org/freedesktop/network1/link/_32", properties), Some(Nudge::Networkd));
+    assert_eq!(at("/org/freedesktop/network1", properties), Some(Nudge::Networkd));
+    assert_eq!(at("/org/freedesktop/login1", properties), None);
     let path = "/org/freedesktop/NetworkManager/Devices/2";
     let call = Message::method_call(path, "Reapply").unwrap().interface(device).unwrap().build(&()).unwrap();
     assert_eq!(reason(&call), None);

@@ -8,11 +8,11 @@ use std::net::IpAddr;
 
 use zbus::zvariant::{Dict, ObjectPath, Value};
 
-use super::dhcp;
 use super::profile::Details;
 use crate::core::health::Connectivity;
 use crate::core::net::{Family, IfName, PerFamily};
-use crate::core::observed::{IpFacts, LinkFacts, Manager, Profile, Stage};
+use crate::core::observed::{IpFacts, LinkFacts, Manager, Place, Profile, Stage};
+use crate::sources::dhcp;
 
 /// The reply of `ObjectManager.GetManagedObjects`: properties by interface by object.
 pub(super) type Objects<'m> = HashMap<ObjectPath<'m>, HashMap<&'m str, Properties<'m>>>;
@@ -77,16 +77,19 @@ impl<'m> Device<'_, 'm> {
         let own = self.active.filter(|active| !is_external(active));
         let details =
             own.and_then(|active| details.get(path(active, "Connection")?)).cloned().unwrap_or_default();
+        let profile = own.and_then(profile);
+        let origin = format!("profile {:?}", profile.as_ref().map_or("?", |profile| profile.id.as_str()));
         Some(LinkFacts {
             interface: IfName::new(interface)?,
             manager: Manager::NetworkManager,
-            profile: own.and_then(profile),
+            profile,
             stage: stage(self.state),
             metered: self.metered(),
             vpn: self.active.is_some_and(is_vpn),
             shared: details.shared,
             ip: PerFamily::from_fn(|family| self.ip(objects, family)),
-            settings: details.settings,
+            settings: vec![Place { origin, pairs: details.settings }],
+            notes: Vec::new(),
         })
     }
 

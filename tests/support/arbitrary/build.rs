@@ -1,6 +1,5 @@
 //! From what was drawn to a world: only what a kernel would have taken.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use uplinkd::core::net::{Family, IfIndex, IfName, MacAddr, Metric, TableId, Weight};
@@ -85,7 +84,7 @@ impl Port {
     }
 
     fn facts(&self, facts: &Facts) -> LinkFacts {
-        let mut told = text::unknown(self.name());
+        let mut told = text::unknown(self.name(), facts.manager);
         told.profile = facts.profile.map(|(id, uuid)| Profile {
             id: format!("Line {id}"),
             uuid: format!("00000000-0000-4000-8000-00000000000{uuid}"),
@@ -99,11 +98,10 @@ impl Port {
         });
         (told.stage, told.metered) = (facts.stage, facts.metered);
         (told.vpn, told.shared) = facts.flags;
-        let pairs = facts.settings.iter().map(|(key, value)| (key.to_string(), value.to_string()));
-        told.settings = pairs.collect::<BTreeMap<_, _>>();
         for ip in facts.resolvers.iter().map(|text| text.parse::<IpAddr>().expect("an address")) {
             told.ip[Family::of(ip)].resolvers.push(ip);
         }
+        facts.settings.iter().for_each(|(key, value)| text::set(&mut told, (key, value)));
         for (family, net) in self.nets() {
             told.ip[family].gateway = facts.told.then(|| net.gateway(family));
             told.ip[family].offered.extend(facts.offered.then(|| net.gateway(family)));

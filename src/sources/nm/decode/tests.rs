@@ -135,7 +135,7 @@ fn details_of_the_profile_reach_its_interface_only() {
     let details = Details { shared: true, settings: [("weight".to_owned(), "2".to_owned())].into() };
     let facts = facts_with(&parsed(V1_42), &details);
     assert!(of(&facts, "w5").shared);
-    assert_eq!(of(&facts, "w5").settings["weight"], "2");
+    assert_eq!(of(&facts, "w5").settings[0].pairs["weight"], "2");
     let facts = facts_with(&parsed(V1_52), &details);
     assert!(!of(&facts, "w5").shared, "disconnected: no profile is active on it");
 }

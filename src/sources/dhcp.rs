@@ -38,8 +38,8 @@ fn words(text: &str) -> Vec<&str> {
     text.split(|c: char| c.is_ascii_whitespace() || c == ',').filter(|word| !word.is_empty()).collect()
 }
 
-/// NetworkManager's own client and dhcpcd write `0.0.0.0/0 192.0.2.1 10.0.0.0/8 192.0.2.7`;
-/// dhclient writes the option's bytes, `0 192 0 2 1 8 10 192 0 2 7`, each prefix cut to its significant bytes.
+/// NetworkManager's own client and dhcpcd write `0.0.0.0/0 192.0.2.1 10.0.0.0/8 192.0.2.7`; systemd-networkd the same
+/// with a comma in each pair; dhclient writes the option's bytes, `0 192 0 2 1 8 10 192 0 2 7`, each prefix cut to its significant bytes.
 fn default_routes(words: &[&str]) -> Vec<Ipv4Addr> {
     if words[0].contains(['.', '/']) {
         let pairs = words.chunks_exact(2).filter(|pair| pair[0].ends_with("/0"));
@@ -83,7 +83,8 @@ mod tests {
     fn classless_routes_overrule_routers() {
         let nm = "0.0.0.0/0 192.0.2.254 10.0.0.0/8 192.0.2.7";
         let dhclient = "8 10 192 0 2 7 0 192 0 2 254 25 10 99 0 128 192 0 2 8";
-        for classless in [nm, dhclient] {
+        let networkd = "0.0.0.0/0,192.0.2.254 10.0.0.0/8,192.0.2.7";
+        for classless in [nm, networkd, dhclient] {
             assert_eq!(texts(Some(classless), Some("192.0.2.1")), ["192.0.2.254"], "{classless}");
         }
         for without_default in ["10.0.0.0/8 10.7.0.7", "8 10 10 7 0 7"] {
