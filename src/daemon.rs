@@ -4,6 +4,7 @@
 //! time is gathered into the next. Rounds that fail, or that mend what somebody keeps breaking, are spaced out.
 //! Stopping is not teardown: everything stays in the kernel for the next start to find.
 
+mod contest;
 mod events;
 mod main;
 mod pace;
@@ -289,11 +290,7 @@ impl Daemon {
         }
         self.announce().await;
         let now = Instant::now();
-        let wait = self.pace.after(&outcome, now);
-        if outcome.repaired && self.pace.fight_begins() {
-            warn!("somebody keeps taking away what is ours; it is put back less and less often");
-        }
-        now + wait.unwrap_or(RESYNC)
+        now + self.pace.after(&outcome, now).unwrap_or(RESYNC)
     }
 
     /// Answers those who wait for a round. One who has gone needs none.

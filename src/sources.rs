@@ -1,4 +1,4 @@
-//! Where facts come from: the network managers, asked over D-Bus.
+//! Where facts come from: the network managers, asked over D-Bus, and what hooks and files tell.
 //!
 //! A source answers "what is?" with one fresh snapshot and calls out when it may be worth asking again. What a fact
 //! means is none of its business, and a signal's content is never used: losing a nudge costs time, not correctness.
@@ -6,6 +6,8 @@
 pub mod bus;
 mod call;
 pub mod nm;
+pub mod offers;
+pub mod tending;
 
 use std::fmt;
 

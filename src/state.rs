@@ -50,6 +50,11 @@ impl Directories {
         self.runtime.join("manual.json")
     }
 
+    /// Which instance of systemd-networkd has read its settings.
+    pub fn networkd(&self) -> PathBuf {
+        self.runtime.join("networkd")
+    }
+
     /// The remembered originals of sysctls.
     pub fn originals(&self) -> PathBuf {
         self.runtime.join("sysctls.json")

@@ -21,7 +21,9 @@ use crate::kernel::rtnl::{self, Rtnl};
 use crate::kernel::sysctl::{self, Originals, ROOT};
 use crate::kernel::{conntrack, nfnl, nft};
 use crate::sources::bus::BusState;
-use crate::sources::{Presence, nm};
+use crate::sources::tending::Watcher;
+use crate::sources::{Presence, nm, offers};
+use crate::state::Directories;
 
 /// How long a round waits for a manager that it knows already: what it last said will do.
 const BRIEFLY: Duration = Duration::from_millis(200);
@@ -32,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct World {
     rtnl: Rtnl,
     originals: Originals,
+    networkd: Watcher,
     started: Instant,
     /// Uplinks whose running flows were moved, for as long as that is wanted.
     moved: BTreeSet<(Slot, Family)>,
@@ -68,15 +71,16 @@ pub struct Report {
 }
 
 impl World {
-    /// Opens the sockets; `originals` is the file of remembered sysctls.
-    pub fn open(originals: &Path) -> Result<Self, rtnl::Error> {
-        let (originals, problem) = Originals::load(originals);
+    /// Opens the sockets; remembers in files of `dirs` what nobody else does.
+    pub fn open(dirs: &Directories) -> Result<Self, rtnl::Error> {
+        let (originals, problem) = Originals::load(&dirs.originals());
         if let Some(problem) = problem {
             warn!("{}", chain(&problem));
         }
         Ok(World {
             rtnl: Rtnl::open()?,
             originals,
+            networkd: Watcher::new(&dirs.networkd()),
             started: Instant::now(),
             moved: BTreeSet::new(),
             last_told: None,
@@ -85,7 +89,15 @@ impl World {
 
     /// Looks at everything.
     pub async fn observe(&mut self, bus: &BusState) -> Result<Look, rtnl::Error> {
-        let (view, told) = tokio::join!(self.rtnl.look(), ask_managers(bus, self.last_told.is_some()));
+        let keeper = &mut self.networkd;
+        let networkd = async move {
+            match bus {
+                BusState::Connected(bus) => keeper.look(bus).await,
+                BusState::Connecting | BusState::Unreachable(_) => None,
+            }
+        };
+        let told = ask_managers(bus, self.last_told.is_some());
+        let (view, told, networkd) = tokio::join!(self.rtnl.look(), told, networkd);
         let view = view?;
         let mut observed = Observed {
             links: view.links,
@@ -95,6 +107,8 @@ impl World {
             foreign_rules: view.foreign_rules,
             foreign_tables: view.foreign_tables,
             forwards: view.forwards,
+            offers: offers::read(Path::new(offers::FOLDER)),
+            networkd,
             kernel: Kernel {
                 rules: view.rules,
                 routes: view.routes,

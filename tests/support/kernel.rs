@@ -186,6 +186,8 @@ impl Memory {
                 moved: self.moved.clone(),
             },
             managed: world.managed.clone(),
+            offers: world.offers.clone(),
+            networkd: world.networkd.clone(),
             unheard: world.unheard.clone(),
         }
     }

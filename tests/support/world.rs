@@ -7,9 +7,10 @@ use uplinkd::config::Config;
 use uplinkd::core::health::Health;
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, PerFamily, TableId};
-use uplinkd::core::observed::{Address, Link, LinkFacts, Neighbour};
+use uplinkd::core::observed::{Address, Link, LinkFacts, Neighbour, Offer};
 use uplinkd::core::slots::Slots;
 use uplinkd::core::sysctl::Sysctl;
+use uplinkd::core::tending::Tending;
 
 use super::fib::{FibRoute, FibRule};
 
@@ -30,6 +31,8 @@ pub(crate) struct World {
     /// Settings that differ from 0.
     pub(crate) sysctls: BTreeMap<Sysctl, String>,
     pub(crate) managed: Vec<LinkFacts>,
+    pub(crate) offers: Vec<Offer>,
+    pub(crate) networkd: Option<Tending>,
     pub(crate) unheard: Vec<String>,
 }
 
