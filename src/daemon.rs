@@ -1,7 +1,7 @@
 //! The loop: whatever happens is only an occasion to look again.
 //!
 //! A round observes, plans, diffs and applies. The first nudge starts one at once; what follows within the settle
-//! time is gathered into the next. Rounds that fail, or that mend what somebody keeps breaking, are spaced out.
+//! time is gathered into the next. Rounds that fail are spaced out; so is, alone, what somebody keeps taking away.
 //! Stopping is not teardown: everything stays in the kernel for the next start to find.
 
 mod contest;

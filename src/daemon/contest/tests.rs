@@ -65,7 +65,7 @@ fn it_is_told_once_while_it_lasts_and_forgotten_in_peace() {
     assert_eq!(contest.contested(later + Duration::from_secs(5)), (&name[..], false), "it may begin again");
     let peace = later + Duration::from_secs(u64::from(MOST) + 1);
     assert_eq!(contest.contested(peace), (&[][..], false));
-    assert_eq!(fight(&mut contest, peace, &change("1"), ms(50), ms(300)).len(), 6, "at full speed again");
+    assert_eq!(fight(&mut contest, peace, &change("1"), ms(50), ms(300)).len(), 5, "at full speed again");
 }
 
 #[test]
