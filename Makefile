@@ -1,7 +1,7 @@
 # Build, test, install and package uplinkd. `make help` lists what there is.
 
 # Where things go. Everything but the programs has a fixed place below /usr and /etc: systemd, D-Bus, polkit and
-# NetworkManager look nowhere else, so PREFIX=/usr is the one that gives a working system.
+# the network managers look nowhere else, so PREFIX=/usr is the one that gives a working system.
 PREFIX  ?= /usr
 BINDIR  ?= $(PREFIX)/bin
 SBINDIR ?= $(PREFIX)/sbin
@@ -85,6 +85,9 @@ install: ## Install what `make build` built below DESTDIR (the only list of inst
 	sed -i -e 's|=/usr/sbin/|=$(SBINDIR)/|' -e 's|=/usr/bin/|=$(BINDIR)/|' \
 	    '$(DESTDIR)/usr/lib/systemd/system/uplinkd.service'
 	$(INSTALL) -d -m 755 '$(DESTDIR)/etc/uplinkd/conf.d'
+	for hook in look hook; do \
+	    $(INSTALL) -D -m 755 "dispatcher.d/$$hook" "$(DESTDIR)/usr/libexec/uplinkd/$$hook" || exit 1; done
+	$(INSTALL) -D -m 644 dispatcher.d/dhcp '$(DESTDIR)/usr/libexec/uplinkd/dhcp'
 	$(INSTALL) -D -m 755 dispatcher.d/90-uplinkd '$(DESTDIR)/usr/lib/NetworkManager/dispatcher.d/90-uplinkd'
 	$(INSTALL) -d -m 755 '$(DESTDIR)/usr/lib/NetworkManager/dispatcher.d/pre-up.d'
 	cp -Pf dispatcher.d/pre-up.d/90-uplinkd '$(DESTDIR)/usr/lib/NetworkManager/dispatcher.d/pre-up.d/'

@@ -5,7 +5,7 @@
 
 mod edit;
 #[cfg(test)]
-mod folder;
+pub(crate) mod folder;
 mod keys;
 mod load;
 mod matcher;

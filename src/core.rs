@@ -18,5 +18,6 @@ pub mod rule;
 pub mod slots;
 pub mod stream;
 pub mod sysctl;
+pub mod tending;
 pub mod text;
 pub mod uplink;

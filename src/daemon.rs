@@ -1,9 +1,10 @@
 //! The loop: whatever happens is only an occasion to look again.
 //!
 //! A round observes, plans, diffs and applies. The first nudge starts one at once; what follows within the settle
-//! time is gathered into the next. Rounds that fail, or that mend what somebody keeps breaking, are spaced out.
+//! time is gathered into the next. Rounds that fail are spaced out; so is, alone, what somebody keeps taking away.
 //! Stopping is not teardown: everything stays in the kernel for the next start to find.
 
+mod contest;
 mod events;
 mod main;
 mod pace;
@@ -292,11 +293,7 @@ impl Daemon {
         }
         self.announce().await;
         let now = Instant::now();
-        let wait = self.pace.after(&outcome, now);
-        if outcome.repaired && self.pace.fight_begins() {
-            warn!("somebody keeps taking away what is ours; it is put back less and less often");
-        }
-        now + wait.unwrap_or(RESYNC)
+        now + self.pace.after(&outcome, now).unwrap_or(RESYNC)
     }
 
     /// Answers those who wait for a round. One who has gone needs none.

@@ -24,7 +24,7 @@
 //! | [`core::health`] | pure as well: from answers, counters and the time to a verdict for each family of an uplink |
 //! | [`core::probe`] | what can be asked, how it is written, and who is asked by default |
 //! | [`config`] | the administrator's settings: how they are written, which link they speak of, what counts |
-//! | [`sources`] | what NetworkManager and systemd-networkd know, over D-Bus |
+//! | [`sources`] | what NetworkManager and systemd-networkd know, over D-Bus; what hooks and systemd-networkd's files tell |
 //! | [`kernel`] | rtnetlink, nftables, conntrack, sockets, sysctls: reads what is, applies what was decided |
 //! | [`world`] | both of them as two verbs: observe it all, apply changes |
 //! | [`probes`] | questions to the internet, each through one uplink; and who answered |
@@ -115,6 +115,7 @@
 //! waiting, systemd-resolved is told. Nothing points at what is
 //! not there yet, and what carries traffic is replaced before the old is taken away. A failure does not stop the rest,
 //! and there is no rollback: the next round sees what is missing, later and later while it keeps failing ([`daemon`]).
+//! So is what others keep taking away, each object for itself.
 //!
 //! [`Change`](core::change::Change) prints as the command that does the same. That one text is the log, the output of
 //! `uplinkctl plan` and the context of an error.

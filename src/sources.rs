@@ -1,4 +1,4 @@
-//! Where facts come from: the network managers, asked over D-Bus.
+//! Where facts come from: the network managers, asked over D-Bus, and what hooks and files tell.
 //!
 //! A source answers "what is?" with one fresh snapshot and calls out when it may be worth asking again. What a fact
 //! means is none of its business, and a signal's content is never used: losing a nudge costs time, not correctness.
@@ -8,7 +8,9 @@ mod call;
 mod dhcp;
 pub mod networkd;
 pub mod nm;
+pub mod offers;
 pub mod resolved;
+pub mod tending;
 
 use std::fmt;
 

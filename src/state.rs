@@ -55,6 +55,11 @@ impl Directories {
         self.runtime.join("unasked.json")
     }
 
+    /// Which instance of systemd-networkd has read its settings.
+    pub fn networkd(&self) -> PathBuf {
+        self.runtime.join("networkd")
+    }
+
     /// The remembered originals of sysctls.
     pub fn originals(&self) -> PathBuf {
         self.runtime.join("sysctls.json")

@@ -25,6 +25,8 @@ use crate::kernel::rtnl::{self, Rtnl};
 use crate::kernel::sysctl::{self, Originals, ROOT};
 use crate::kernel::{conntrack, nfnl, nft};
 use crate::sources::bus::BusState;
+use crate::sources::offers;
+use crate::sources::tending::Watcher;
 use crate::state::Directories;
 
 /// The kernel and the sources.
@@ -32,6 +34,7 @@ pub struct World {
     rtnl: Rtnl,
     originals: Originals,
     managers: Managers,
+    networkd: Watcher,
     /// Uplinks whose running flows were moved, for as long as that is wanted.
     moved: BTreeSet<(Slot, Family)>,
     resolvers: Resolvers,
@@ -76,6 +79,7 @@ impl World {
             rtnl: Rtnl::open()?,
             originals,
             managers: Managers::new(),
+            networkd: Watcher::new(&dirs.networkd()),
             moved: BTreeSet::new(),
             resolvers: Resolvers::open(dirs),
         })
@@ -83,7 +87,14 @@ impl World {
 
     /// Looks at everything.
     pub async fn observe(&mut self, bus: &BusState) -> Result<Look, rtnl::Error> {
-        let (view, told) = tokio::join!(self.rtnl.look(), self.managers.ask(bus));
+        let keeper = &mut self.networkd;
+        let networkd = async move {
+            match bus {
+                BusState::Connected(bus) => keeper.look(bus).await,
+                BusState::Connecting | BusState::Unreachable(_) => None,
+            }
+        };
+        let (view, told, networkd) = tokio::join!(self.rtnl.look(), self.managers.ask(bus), networkd);
         let view = view?;
         let mut observed = Observed {
             links: view.links,
@@ -93,6 +104,8 @@ impl World {
             foreign_rules: view.foreign_rules,
             foreign_tables: view.foreign_tables,
             forwards: view.forwards,
+            offers: offers::read(Path::new(offers::FOLDER)),
+            networkd,
             kernel: Kernel {
                 rules: view.rules,
                 routes: view.routes,

@@ -217,6 +217,9 @@ fn foreign_routes_outlive_ours() {
                 sh(&format!("ip {flag} route replace {theirs} table {table}"));
                 rtnl.del_route(&ours).await.unwrap();
                 assert!(show().contains("proto static"), "{}", show());
+                // Neither does one that comes between our look and our change.
+                assert!(rtnl.put_route(&ours).await.is_err(), "{}", show());
+                assert!(show().contains("proto static") && !show().contains("177"), "{}", show());
                 let view = rtnl.look().await.unwrap();
                 assert_eq!(view.routes, []);
                 let found = view.defaults.iter().any(|d| (d.table, d.metric) == (table, Metric(metric)));

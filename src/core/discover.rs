@@ -1,7 +1,7 @@
 //! Which interfaces are uplinks, and by what gateway each leads out.
 //!
 //! An uplink has a default route of somebody's, or a gateway that its manager reports, or a router that its DHCP
-//! lease offers though the profile installs no default. VPNs, containers, bridge ports and shared links are not
+//! lease offers though nobody installs a default. VPNs, containers, bridge ports and shared links are not
 //! uplinks unless the configuration says so. What an uplink is *for* (active, standing by) is decided in
 //! [`super::plan`].
 
@@ -153,7 +153,7 @@ impl<'a> Candidate<'a> {
     }
 
     /// The way out: the kernel's own default route first, since it is what is in force; then what the manager
-    /// uses; then what the network offers; then, for a link with one other end that the configuration names,
+    /// uses; then what the network offers, as its manager or a DHCP client's hook tells; then, for a link with one other end that the configuration names,
     /// the link itself.
     fn gateway(&self, observed: &Observed, family: Family) -> Option<Gateway> {
         let routed = observed
@@ -168,8 +168,14 @@ impl<'a> Candidate<'a> {
         let offered = || self.facts.and_then(|f| f.ip[family].offered.first().copied());
         let has_address =
             observed.addresses.iter().any(|a| a.dev == self.link.index && usable_address(a, family));
+        let handed = || {
+            let of_now = |ip| observed.addresses.iter().any(|a| a.dev == self.link.index && a.ip == ip);
+            let of_link = observed.offers.iter().filter(|offer| offer.interface == self.link.name);
+            let mut fitting = of_link.filter(|o| Family::of(o.router) == family && of_now(o.address));
+            fitting.next().map(|offer| offer.router)
+        };
         let one_end = || (self.named && has_address && has_one_end(self.link)).then_some(Gateway::Link);
-        routed.or_else(|| told().or_else(offered).map(Gateway::Via)).or_else(one_end)
+        routed.or_else(|| told().or_else(offered).or_else(handed).map(Gateway::Via)).or_else(one_end)
     }
 
     fn identity(&self, slots: &Slots) -> Identity {

@@ -16,6 +16,7 @@ use super::nft::Generation;
 use super::route::Route;
 use super::rule::Rule;
 use super::sysctl::Sysctl;
+use super::tending::Tending;
 
 /// Everything that a round of planning sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,6 +39,10 @@ pub struct Observed {
     pub kernel: Kernel,
     /// What the network managers say, one entry for each interface that a manager has; [`Observed::said_of`] chooses.
     pub managed: Vec<LinkFacts>,
+    /// What DHCP clients without a manager were offered.
+    pub offers: Vec<Offer>,
+    /// What systemd-networkd does to routes and rules of others; none where it does not run.
+    pub networkd: Option<Tending>,
     /// Managers and buses that could not be asked, in words for the status.
     pub unheard: Vec<String>,
 }
@@ -143,6 +148,17 @@ pub struct ForeignRule {
     pub table: Option<TableId>,
     /// In the words of `ip rule`, for messages.
     pub text: String,
+}
+
+/// A way out that a DHCP client was offered, whether or not it made a route of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// The interface.
+    pub interface: IfName,
+    /// The address that came with it: without it on the interface, the offer is of the past.
+    pub address: IpAddr,
+    /// The gateway.
+    pub router: IpAddr,
 }
 
 /// What a network manager says of one interface.

@@ -25,6 +25,7 @@ use super::nft::Ruleset;
 use super::observed::{DefaultRoute, Observed};
 use super::route::RouteKey;
 use super::slots::Slots;
+use super::tending::Tending;
 use super::text::on_one_line;
 use super::uplink::Uplink;
 use crate::config::{AllDown, Config};
@@ -93,6 +94,7 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
     };
     desired.routes.retain(|route| !is_foreign(&route.key));
     clashes(observed, &mut notes);
+    notes.extend(observed.networkd.as_ref().and_then(Tending::note));
     notes.extend(observed.unheard.iter().cloned());
     let notes = notes.iter().map(|note| on_one_line(note)).collect();
     let idle_resolvers = resolvers.idle;

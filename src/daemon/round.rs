@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
+use super::contest::{Contest, Sifted};
 use crate::config::Config;
 use crate::core::change::Change;
 use crate::core::diff::{Desired, diff};
@@ -16,6 +17,7 @@ use crate::core::net::{Family, PerFamily, UplinkName};
 use crate::core::observed::{Kernel, Observed};
 use crate::core::plan::{Plan, plan};
 use crate::core::slots::Slots;
+use crate::core::tending::Tending;
 use crate::core::text::counted;
 use crate::core::uplink::Gateway;
 use crate::kernel::rtnl;
@@ -35,8 +37,8 @@ const TOO_EARLY: &str = "the first look is not over yet; try again";
 pub(super) struct Outcome {
     /// The changes that failed.
     pub(super) failed: Vec<Change>,
-    /// Put back what somebody else had taken away: what should be had not changed.
-    pub(super) repaired: bool,
+    /// When what somebody keeps taking away is to be put back.
+    pub(super) due: Option<Instant>,
     /// How much of what was seen could be relied on.
     pub(super) hearing: Hearing,
 }
@@ -57,6 +59,9 @@ pub(super) struct Rounds {
     last: Plan,
     forwards: PerFamily<bool>,
     gateways: Gateways,
+    contest: Contest,
+    /// What is said while somebody keeps taking away what is ours.
+    fight: Option<String>,
     notes: Vec<String>,
     /// Why the memory of slots could not be written, while it waits for that.
     unsaved: Option<String>,
@@ -73,6 +78,8 @@ impl Rounds {
             last: Plan::default(),
             forwards: PerFamily::default(),
             gateways,
+            contest: Contest::default(),
+            fight: None,
             notes: Vec::new(),
             unsaved: None,
         })
@@ -86,7 +93,7 @@ impl Rounds {
     /// What the last round found and decided.
     pub(super) fn status(&self) -> Status {
         let mut status = Status::of(&self.last, self.forwards);
-        status.notes.extend(self.notes.iter().chain(&self.unsaved).cloned());
+        status.notes.extend(self.notes.iter().chain(&self.unsaved).chain(&self.fight).cloned());
         status
     }
 
@@ -101,14 +108,19 @@ impl Rounds {
         let Look { observed, hearing } = self.world.observe(bus).await?;
         let looked = start.elapsed();
         if hearing == Hearing::Wait {
-            return Ok(Outcome { failed: Vec::new(), repaired: false, hearing });
+            return Ok(Outcome { failed: Vec::new(), due: None, hearing });
         }
         let slots = self.remembered(&observed.kernel.rules);
         let plan = plan(&self.config, &observed, &slots, health);
         self.world.settle(&plan.desired);
-        let changes = diff(&plan.desired, &observed.kernel);
+        let steady = plan.desired == self.last.desired;
+        let missing = diff(&plan.desired, &observed.kernel);
+        let Sifted { now: changes, due } = self.contest.sift(missing, steady, Instant::now());
         self.remember(&plan, &slots);
         let report = self.world.apply(&changes).await;
+        let made = changes.iter().filter(|change| report.failed.iter().all(|(failed, _)| failed != *change));
+        self.contest.made(made, steady, Instant::now());
+        self.tell_fight(&observed);
         let failed: Vec<String> =
             report.failed.iter().map(|(change, why)| format!("failed: {change}: {why}")).collect();
         // What lasts is said once; the status goes on saying it.
@@ -121,17 +133,30 @@ impl Rounds {
         if report.done > 0 {
             info!("{} applied", counted(report.done, "change"));
         }
-        let repaired = !changes.is_empty() && plan.desired == self.last.desired;
         self.forwards = observed.forwards;
         self.watch_gateways(&plan);
         self.notes = failed;
         self.last = plan;
         debug!("round: looked for {looked:?}, {} changes, {:?} in all", changes.len(), start.elapsed());
-        Ok(Outcome {
-            failed: report.failed.into_iter().map(|(change, _)| change).collect(),
-            repaired,
-            hearing,
-        })
+        Ok(Outcome { failed: report.failed.into_iter().map(|(change, _)| change).collect(), due, hearing })
+    }
+
+    /// Says once that somebody keeps taking away what is ours, and goes on saying it in the status.
+    fn tell_fight(&mut self, observed: &Observed) {
+        let (contested, begins) = self.contest.contested(Instant::now());
+        let more = |count: usize| if count > 0 { format!(" and {count} more") } else { String::new() };
+        self.fight = contested.split_first().map(|(first, rest)| {
+            let culprit = observed.networkd.as_ref().and_then(Tending::note);
+            let culprit = culprit.map(|note| format!("; {note}")).unwrap_or_default();
+            let more = more(rest.len());
+            format!(
+                "somebody keeps taking away what is ours, so it is put back less and less often: \
+                 {first}{more}{culprit}"
+            )
+        });
+        if let Some(fight) = self.fight.as_ref().filter(|_| begins) {
+            warn!("{fight}");
+        }
     }
 
     /// What a round would do now.

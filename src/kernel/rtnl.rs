@@ -18,12 +18,16 @@ use netlink_packet_core::{
     NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol};
 use nix::libc::{EEXIST, ENOENT, ESRCH};
 use rtnetlink::Handle;
 
 pub use events::Events;
 pub use view::View;
 
+use message::RouteFields;
+
+use crate::core::net::OWNER;
 use crate::core::route::Route;
 use crate::core::rule::Rule;
 
@@ -65,10 +69,32 @@ impl Rtnl {
         Ok(Rtnl { handle })
     }
 
-    /// Adds a route, or replaces the one with its key, in one step (`NLM_F_REPLACE`).
+    /// Adds a route, or replaces the one with its key in one step, where that is ours.
+    ///
+    /// Not with `NLM_F_REPLACE` from the first: a manager that sets a link up again while we decide may have put a
+    /// route with that key since we looked, and would never put the one that we took away back.
     pub async fn put_route(&self, route: &Route) -> Result<(), Error> {
         let message = RouteNetlinkMessage::NewRoute(message::route(route));
+        let added = self.change("put route", message.clone(), NLM_F_CREATE | NLM_F_EXCL).await;
+        let is_taken = matches!(&added, Err(Error::Refused(_, why)) if why.raw_os_error() == Some(EEXIST));
+        if !is_taken || !self.has_ours(route).await? {
+            return added;
+        }
         self.change("put route", message, NLM_F_CREATE | NLM_F_REPLACE).await
+    }
+
+    /// Whether a route of ours has the key of this one.
+    async fn has_ours(&self, route: &Route) -> Result<bool, Error> {
+        let mut request = RouteMessage::default();
+        request.header.address_family = message::address_family(route.family());
+        request.header.protocol = RouteProtocol::from(OWNER);
+        request.attributes.push(RouteAttribute::Table(route.key.table.0));
+        let found = self.dump("dump our routes", RouteNetlinkMessage::GetRoute(request)).await?;
+        Ok(found.iter().any(|message| match message {
+            RouteNetlinkMessage::NewRoute(found) => RouteFields::of(route.family(), found)
+                .is_some_and(|fields| fields.protocol == OWNER && fields.key == route.key),
+            _ => false,
+        }))
     }
 
     /// Deletes a route; one that has gone already is as good.

@@ -32,7 +32,11 @@ fn a_connection_is_announced_only_when_its_routing_stands() {
 fn without_the_daemon_each_event_reconciles_once() {
     let lab = lab_or_skip!(installed(Spec::router()));
     lab.machine.wait_active(2);
-    lab.machine.cmd(&["systemctl", "stop", "uplinkd"]).ok();
+    // Stopped by hand, but meant to run: then all stays as it is.
+    lab.machine.sh("systemctl stop uplinkd; nmcli device disconnect eth2; /usr/libexec/uplinkd/look 0").ok();
+    assert!(ours(&lab.machine).contains("oif eth2"), "nothing is done behind the back of who stopped it");
+    lab.machine.cmd(&["nmcli", "device", "connect", "eth2"]).ok();
+    lab.machine.sh("systemctl disable -q uplinkd").ok();
     let shows = |sign: &str, wanted: bool| {
         let what = format!("{sign} {}", if wanted { "there" } else { "gone" });
         lab.machine.wait(&what, LIMIT, || (ours(&lab.machine).contains(sign) == wanted).then_some(()));

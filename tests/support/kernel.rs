@@ -199,6 +199,8 @@ impl Memory {
                 unasked: self.unasked.clone(),
             },
             managed: world.managed.clone(),
+            offers: world.offers.clone(),
+            networkd: world.networkd.clone(),
             unheard: world.unheard.clone(),
         }
     }

@@ -6,6 +6,7 @@
 //!     inet 192.0.2.10/24                 # also: peer PREFIX, scope link, secondary, tentative
 //!     inet6 2001:db8:1::10/64
 //!     neigh 192.0.2.1 lladdr 02:00:5e:00:53:01
+//!     offer 192.0.2.10 192.0.2.1         # the address and router that a DHCP client's hook wrote down
 //!     nm connection "Fiber" 6f1b… 802-3-ethernet activated
 //!     nm metered yes                     # also: vpn, shared
 //!     nm IP4.GATEWAY 192.0.2.1           # also: IP6.GATEWAY
@@ -26,6 +27,7 @@
 //! -6 5270: from all lookup 52
 //! forwarding ipv4
 //! sysctl net/ipv4/conf/eth0/rp_filter 1
+//! networkd deletes                       # also: unread, spares; what it does to routes and rules of others
 //! unheard NetworkManager: no answer
 //! slot 1: name profile 6f1b… on eth0     # what the daemon remembers; also: interface eth0, name dsl; then: drained
 //!
@@ -44,10 +46,11 @@ use serde_json::json;
 use uplinkd::core::health::{Manual, Opinion, Standing};
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, Metric, TableId, Weight};
-use uplinkd::core::observed::{Address, Link, LinkFacts, Manager, Neighbour, Place, Profile, Stage};
+use uplinkd::core::observed::{Address, Link, LinkFacts, Manager, Neighbour, Offer, Place, Profile, Stage};
 use uplinkd::core::route::RouteKey;
 use uplinkd::core::slots::Slots;
 use uplinkd::core::sysctl::Sysctl;
+use uplinkd::core::tending::Tending;
 
 use super::fib::{FibLeg, FibRoute, FibRule};
 use super::words::{Words, net};
@@ -106,6 +109,14 @@ fn read<'a>(
         "sysctl" => {
             let key = Sysctl::from_path(words.next()).expect("a setting of ours");
             world.sysctls.insert(key, words.next().to_owned());
+        }
+        "networkd" => {
+            world.networkd = Some(match words.next() {
+                "spares" => Tending::Spares,
+                "unread" => Tending::Unread,
+                "deletes" => Tending::of([], true),
+                other => panic!("{other}"),
+            });
         }
         "unheard" => world.unheard.push(line.trim_start_matches("unheard ").to_owned()),
         "probing" => world.health.probing = true,
@@ -200,6 +211,9 @@ fn of_link(world: &mut World, words: &mut Words) {
         "resolved" => {
             assert_eq!(words.next(), "default-route");
             world.asked.insert(dev, words.next() == "yes");
+        }
+        "offer" => {
+            world.offers.push(Offer { interface: name, address: words.parsed(), router: words.parsed() });
         }
         "nm" => facts(told(world, name, Manager::NetworkManager), words),
         "networkd" => facts(told(world, name, Manager::Networkd), words),

@@ -7,9 +7,10 @@ use uplinkd::config::Config;
 use uplinkd::core::health::Health;
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, PerFamily, TableId};
-use uplinkd::core::observed::{Address, Link, LinkFacts, Neighbour};
+use uplinkd::core::observed::{Address, Link, LinkFacts, Neighbour, Offer};
 use uplinkd::core::slots::Slots;
 use uplinkd::core::sysctl::Sysctl;
+use uplinkd::core::tending::Tending;
 
 use super::fib::{FibRoute, FibRule};
 
@@ -32,6 +33,8 @@ pub(crate) struct World {
     pub(crate) managed: Vec<LinkFacts>,
     /// Which links systemd-resolved knows, and whether it asks them.
     pub(crate) asked: BTreeMap<IfIndex, bool>,
+    pub(crate) offers: Vec<Offer>,
+    pub(crate) networkd: Option<Tending>,
     pub(crate) unheard: Vec<String>,
 }
 

@@ -1,0 +1,173 @@
+//! systemd-networkd's own settings: whether it runs, since when, and what its files tell it.
+//!
+//! What they mean is decided in [`crate::core::tending`].
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing::debug;
+use zbus::names::WellKnownName;
+use zbus::zvariant::{ObjectPath, Value};
+
+use super::Presence;
+use super::call::{Call, Error, owner, within};
+use crate::core::tending::Tending;
+use crate::state::replace_file;
+use crate::world::chain;
+
+/// Where networkd looks for its files, what counts more first (networkd.conf(5)).
+const DIRS: [&str; 4] = ["/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd"];
+
+/// Looks at networkd, and remembers which instance of it has read its settings: an upgrade writes the same file anew,
+/// which does not make it unread.
+#[derive(Debug)]
+pub struct Watcher {
+    memory: PathBuf,
+    last: Option<Tending>,
+}
+
+impl Watcher {
+    /// `memory` is the file that holds when that instance was started.
+    pub fn new(memory: &Path) -> Self {
+        Watcher { memory: memory.to_owned(), last: None }
+    }
+
+    /// What networkd does with what is not its own; none where it does not run, or nobody can tell.
+    pub async fn look(&mut self, bus: &zbus::Connection) -> Option<Tending> {
+        match within(BRIEFLY, "Get", UNIT, active_since(bus)).await {
+            Ok(since) => self.last = since.map(|since| self.judge(since)),
+            // What was last seen still counts.
+            Err(error) => debug!("since when systemd-networkd runs: {}", chain(&error)),
+        }
+        self.last.clone()
+    }
+
+    fn judge(&self, since: Duration) -> Tending {
+        let files = Files::read(Path::new("/"));
+        let known = fs::read_to_string(&self.memory).is_ok_and(|text| text == stamp(since));
+        let tending = Tending::of(files.texts.iter().map(String::as_str), known || files.changed < since);
+        if tending == Tending::Spares && !known {
+            // At worst a note too many after an upgrade.
+            let _ = replace_file(&self.memory, stamp(since).as_bytes());
+        }
+        tending
+    }
+}
+
+/// A time since the epoch, as it is remembered.
+fn stamp(since: Duration) -> String {
+    since.as_micros().to_string()
+}
+
+/// How long systemd is waited for: no round is to be held up by it.
+const BRIEFLY: Duration = Duration::from_millis(50);
+const UNIT: &str = "/org/freedesktop/systemd1/unit/systemd_2dnetworkd_2eservice";
+
+/// Since when networkd has been running (`ActiveEnterTimestamp`, org.freedesktop.systemd1(5)); none where it is not. A
+/// reload does not change it.
+async fn active_since(bus: &zbus::Connection) -> Result<Option<Duration>, Error> {
+    if let Presence::Absent = owner(bus, "org.freedesktop.network1").await? {
+        return Ok(None);
+    }
+    let call = Call {
+        destination: WellKnownName::from_static_str_unchecked("org.freedesktop.systemd1").into(),
+        path: ObjectPath::from_static_str_unchecked(UNIT),
+        interface: "org.freedesktop.DBus.Properties",
+        method: "Get",
+    };
+    let reply = call.send(bus, &("org.freedesktop.systemd1.Unit", "ActiveEnterTimestamp")).await?;
+    let body = reply.body();
+    let value: Value<'_> = body.deserialize().map_err(|error| call.malformed(error))?;
+    // Zero: it never was active.
+    Ok(u64::try_from(value).ok().filter(|since| *since > 0).map(Duration::from_micros))
+}
+
+/// networkd's files, in the order in which they count.
+#[derive(Debug, Default)]
+struct Files {
+    texts: Vec<String>,
+    /// When the last of them came to its place or was written, since the epoch. (Not when its text was written: a
+    /// package brings that time along.)
+    changed: Duration,
+}
+
+impl Files {
+    /// The first main file, then the drop-ins of all folders by name, of which one hides those of its name in later
+    /// folders. One that cannot be read, or is a link to /dev/null, says nothing.
+    fn read(root: &Path) -> Self {
+        let dirs = DIRS.map(|dir| root.join(dir.trim_start_matches('/')));
+        let main = dirs.iter().map(|dir| dir.join("networkd.conf")).find(|path| path.exists());
+        let mut drop_ins = BTreeMap::new();
+        for dir in dirs {
+            let entries = fs::read_dir(dir.join("networkd.conf.d")).into_iter().flatten().flatten();
+            for entry in entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".conf")) {
+                drop_ins.entry(entry.file_name()).or_insert(entry.path());
+            }
+        }
+        let mut files = Files::default();
+        for path in main.into_iter().chain(drop_ins.into_values()) {
+            let Ok(text) = fs::read_to_string(&path) else { continue };
+            files.texts.push(text);
+            files.changed = files.changed.max(changed(&path));
+        }
+        files
+    }
+}
+
+/// When a file, or the link that leads to it, was last changed in any way; zero where nobody can tell.
+fn changed(path: &Path) -> Duration {
+    let of = |meta: fs::Metadata| {
+        let seconds = Duration::from_secs(u64::try_from(meta.ctime()).unwrap_or(0));
+        seconds + Duration::from_nanos(u64::try_from(meta.ctime_nsec()).unwrap_or(0))
+    };
+    let is_file = |meta: &fs::Metadata| meta.is_file();
+    let file = fs::metadata(path).ok().filter(is_file).map(of).unwrap_or_default();
+    fs::symlink_metadata(path).map(of).unwrap_or_default().max(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::folder::Folder;
+
+    /// Which files count, from those written below a root of our own.
+    fn texts(name: &str, files: &[(&str, &str)], masked: &[&str]) -> Vec<String> {
+        let root = Folder::new(name);
+        let place = |path: &str| {
+            let path = root.path(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            path
+        };
+        files.iter().for_each(|(path, text)| fs::write(place(path), text).expect("a file"));
+        masked.iter().for_each(|path| std::os::unix::fs::symlink("/dev/null", place(path)).expect("a link"));
+        Files::read(&root.path("")).texts
+    }
+
+    #[test]
+    fn folders_hide_each_other_by_name_and_names_give_the_order() {
+        let found = texts(
+            "networkd-order",
+            &[
+                ("usr/lib/systemd/networkd.conf", "hidden"),
+                ("etc/systemd/networkd.conf", "main"),
+                ("usr/lib/systemd/networkd.conf.d/10-uplinkd.conf", "hidden"),
+                ("etc/systemd/networkd.conf.d/10-uplinkd.conf", "ten"),
+                ("usr/lib/systemd/networkd.conf.d/90-more.conf", "ninety"),
+                ("run/systemd/networkd.conf.d/20-run.conf", "twenty"),
+                ("run/systemd/networkd.conf.d/README", "none"),
+            ],
+            &[],
+        );
+        assert_eq!(found, ["main", "ten", "twenty", "ninety"]);
+    }
+
+    #[test]
+    fn a_link_to_nowhere_masks() {
+        let ours = [("usr/lib/systemd/networkd.conf.d/10-uplinkd.conf", "ours")];
+        assert_eq!(texts("networkd-ours", &ours, &[]), ["ours"]);
+        assert_eq!(texts("networkd-masked", &ours, &["etc/systemd/networkd.conf.d/10-uplinkd.conf"]), [""]);
+    }
+}
