@@ -35,6 +35,8 @@ pub struct World {
     started: Instant,
     /// Uplinks whose running flows were moved, for as long as that is wanted.
     moved: BTreeSet<(Slot, Family)>,
+    /// Addresses whose flows were ended, likewise.
+    vacated: BTreeSet<IpAddr>,
     /// What NetworkManager last said: it still counts while NetworkManager restarts.
     last_told: Option<Vec<LinkFacts>>,
 }
@@ -79,6 +81,7 @@ impl World {
             originals,
             started: Instant::now(),
             moved: BTreeSet::new(),
+            vacated: BTreeSet::new(),
             last_told: None,
         })
     }
@@ -116,7 +119,7 @@ impl World {
             }
         }
         kernel.originals = self.originals.values().clone();
-        kernel.moved = self.moved.clone();
+        (kernel.moved, kernel.vacated) = (self.moved.clone(), self.vacated.clone());
         let hearing = self.take_in(told, &mut observed);
         Ok(Look { observed, hearing })
     }
@@ -190,11 +193,16 @@ impl World {
                 self.moved.insert(what.key());
                 move_flows(what).await
             }
+            Change::EndFlows(ip) => {
+                self.vacated.insert(*ip);
+                end_flows(*ip).await
+            }
         }
     }
 
-    /// Forgets that flows were moved where that is not wanted any more, so that it is done anew the next time.
+    /// Forgets that flows were moved or ended where that is not wanted any more, so that it is done anew the next time.
     pub fn settle(&mut self, desired: &Desired) {
+        self.vacated.retain(|ip| desired.vacated.contains(ip));
         self.moved.retain(|key| desired.moves.iter().any(|m| m.key() == *key));
     }
 
@@ -231,13 +239,21 @@ async fn adopt(flows: &[(IpAddr, Mark)]) -> Result<(), String> {
 /// clients on the LAN that only listen are made to send one; and this machine's own connections are reset.
 async fn move_flows(what: &Move) -> Result<(), String> {
     let Move { family, slot, addresses, connected } = what;
-    let Released { ended, evicted, roused, problems } =
-        flows::release(*family, slot.mark(), addresses, connected).await;
+    let released = flows::release(*family, slot.mark(), addresses, connected).await;
+    told(released, &format!("{family} flows of slot {slot} move"))
+}
+
+/// Ends what runs over an address that has gone; nobody is spared, as nobody can be answered.
+async fn end_flows(ip: IpAddr) -> Result<(), String> {
+    let released = flows::release(Family::of(ip), ip, &[ip], &[]).await;
+    told(released, &format!("flows of {ip}, which has gone, are forgotten"))
+}
+
+/// Logs what was taken off an uplink.
+fn told(released: Released, what: &str) -> Result<(), String> {
+    let Released { ended, evicted, roused, problems } = released;
     if ended + evicted + roused > 0 {
-        info!(
-            "{evicted} {family} flows of slot {slot} move; reset were {ended} connections of this machine and {roused} of \
-         clients"
-        );
+        info!("{evicted} {what}; reset were {ended} connections of this machine and {roused} of clients");
     }
     if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }

@@ -21,6 +21,8 @@ pub struct Uplink {
     pub slot: Slot,
     /// The interface.
     pub dev: Device,
+    /// The longest packet that it carries, in bytes.
+    pub mtu: u32,
     /// The manager's profile on it.
     pub profile: Option<Profile>,
     /// Its rank.

@@ -34,6 +34,8 @@ pub(crate) struct Memory {
     pub(crate) ruleset: Option<Generation>,
     /// Whose flows were moved, as the daemon remembers it.
     pub(crate) moved: BTreeSet<(Slot, Family)>,
+    /// Addresses whose flows were ended, likewise.
+    pub(crate) vacated: BTreeSet<IpAddr>,
     /// Flows that were adopted since the last load.
     pub(crate) adopted: Vec<(IpAddr, Mark)>,
 }
@@ -65,6 +67,7 @@ impl Memory {
             Change::AdoptFlows(ip, mark) => self.adopted.push((*ip, *mark)),
             Change::DropRuleset => self.ruleset = None,
             Change::MoveFlows(what) => drop(self.moved.insert(what.key())),
+            Change::EndFlows(ip) => drop(self.vacated.insert(*ip)),
             Change::PutRoute(route) => return self.put(FibRoute::of(route)),
             Change::DelRoute(route) => {
                 let ours = |r: &FibRoute| r.is_ours() && r.key == route.key;
@@ -184,6 +187,7 @@ impl Memory {
                 sysctls: self.sysctls.clone(),
                 originals: self.originals.clone(),
                 moved: self.moved.clone(),
+                vacated: self.vacated.clone(),
             },
             managed: world.managed.clone(),
             unheard: world.unheard.clone(),

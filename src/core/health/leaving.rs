@@ -108,6 +108,7 @@ mod tests {
             name: "one".to_owned().try_into().unwrap(),
             slot: key().0,
             dev: Device { index: IfIndex(1), name: IfName::new("eth1").unwrap() },
+            mtu: 1500,
             profile: None,
             tier: Tier::new(1).unwrap(),
             weight: Default::default(),
