@@ -41,6 +41,7 @@ fn settled(count: u8) -> (Observed, Slots) {
             up: true,
             carrier: true,
             controller: None,
+            mtu: 1500,
         });
         let addresses = [format!("10.{n}.0.2"), format!("2001:db8:{n}::2")];
         let gateways = [format!("10.{n}.0.1"), "fe80::1".to_owned()];

@@ -13,6 +13,7 @@ pub mod nft;
 pub mod observed;
 pub mod plan;
 pub mod probe;
+pub mod recall;
 pub mod route;
 pub mod rule;
 pub mod slots;

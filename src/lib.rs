@@ -70,7 +70,8 @@
 //! come back. When the new way stands, and only where there is one, what runs over the old is let go: first the sockets
 //! of this machine, which could send and so make conntrack entries anew; then forwarded connections, which are named to
 //! our nftables table while they still have entries, lose these, and are roused, so that their next packet gets a reset
-//! ([`kernel::flows`]). That this was done is remembered, as nothing in the kernel tells it; so are failures that are
+//! ([`kernel::flows`]). The same is done to what runs over an address that an uplink had and has lost for good, as with a
+//! redial: it is remembered from the last round, and let go as soon as there is some way out. That this was done is remembered, as nothing in the kernel tells it; so are failures that are
 //! held against an uplink, and since when flows are to leave one. A restart forgets these.
 //!
 //! A daemon that was started anew knows no verdicts. It takes them from the kernel: an uplink over which the balanced

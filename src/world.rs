@@ -38,6 +38,8 @@ pub struct World {
     /// Uplinks whose running flows were moved, for as long as that is wanted.
     moved: BTreeSet<(Slot, Family)>,
     resolvers: Resolvers,
+    /// Addresses whose flows were ended, likewise.
+    vacated: BTreeSet<IpAddr>,
 }
 
 /// One look.
@@ -82,6 +84,7 @@ impl World {
             networkd: Watcher::new(&dirs.networkd()),
             moved: BTreeSet::new(),
             resolvers: Resolvers::open(dirs),
+            vacated: BTreeSet::new(),
         })
     }
 
@@ -127,7 +130,7 @@ impl World {
             }
         }
         kernel.originals = self.originals.values().clone();
-        kernel.moved = self.moved.clone();
+        (kernel.moved, kernel.vacated) = (self.moved.clone(), self.vacated.clone());
         let hearing = self.managers.take_in(told, &mut observed);
         self.resolvers.look(bus, &mut observed).await;
         Ok(Look { observed, hearing })
@@ -179,11 +182,16 @@ impl World {
                 self.moved.insert(what.key());
                 move_flows(what).await
             }
+            Change::EndFlows(ip) => {
+                self.vacated.insert(*ip);
+                end_flows(*ip).await
+            }
         }
     }
 
-    /// Forgets that flows were moved where that is not wanted any more, so that it is done anew the next time.
+    /// Forgets that flows were moved or ended where that is not wanted any more, so that it is done anew the next time.
     pub fn settle(&mut self, desired: &Desired) {
+        self.vacated.retain(|ip| desired.vacated.contains(ip));
         self.moved.retain(|key| desired.moves.iter().any(|m| m.key() == *key));
     }
 
@@ -220,13 +228,21 @@ async fn adopt(flows: &[(IpAddr, Mark)]) -> Result<(), String> {
 /// clients on the LAN that only listen are made to send one; and this machine's own connections are reset.
 async fn move_flows(what: &Move) -> Result<(), String> {
     let Move { family, slot, addresses, connected } = what;
-    let Released { ended, evicted, roused, problems } =
-        flows::release(*family, slot.mark(), addresses, connected).await;
+    let released = flows::release(*family, slot.mark(), addresses, connected).await;
+    told(released, &format!("{family} flows of slot {slot} move"))
+}
+
+/// Ends what runs over an address that has gone; nobody is spared, as nobody can be answered.
+async fn end_flows(ip: IpAddr) -> Result<(), String> {
+    let released = flows::release(Family::of(ip), ip, &[ip], &[]).await;
+    told(released, &format!("flows of {ip}, which has gone, are forgotten"))
+}
+
+/// Logs what was taken off an uplink.
+fn told(released: Released, what: &str) -> Result<(), String> {
+    let Released { ended, evicted, roused, problems } = released;
     if ended + evicted + roused > 0 {
-        info!(
-            "{evicted} {family} flows of slot {slot} move; reset were {ended} connections of this machine and {roused} of \
-         clients"
-        );
+        info!("{evicted} {what}; reset were {ended} connections of this machine and {roused} of clients");
     }
     if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }

@@ -30,7 +30,7 @@ fn mark(slot: u8) -> Mark {
 
 fn ruleset() -> Ruleset {
     let uplink = |(name, slot)| (IfName::new(name).unwrap(), Slot::new(slot).unwrap());
-    Ruleset { uplinks: [("wan1", 1), ("wan2", 2)].map(uplink).to_vec(), masquerade_global: false }
+    Ruleset { uplinks: [("wan1", 1), ("wan2", 2)].map(uplink).to_vec(), ..Ruleset::default() }
 }
 
 /// How many conntrack entries have these bits of ours, and how many have none.
@@ -98,6 +98,37 @@ fn exactly_the_flows_of_one_uplink_are_evicted() {
         assert_eq!((entries("ipv4"), entries("ipv6")), ([20, 0, 26], [20, 0, 25]));
         assert_eq!(evict(Family::V4, mark(1)).await.unwrap(), 0);
         assert!(sh("conntrack -L -f ipv4").contains("sport=9 dport=9"), "the same flow outside of the zone");
+    });
+}
+
+#[test]
+fn what_uses_an_address_that_has_gone_is_evicted() {
+    let name = "what_uses_an_address_that_has_gone_is_evicted";
+    namespace::run(name, &["conntrack"], || async {
+        for flow in [
+            // Out of the LAN, by somebody's own snat; of this machine; in to this machine; in to a port that is forwarded.
+            "-s 10.1.0.9 -d 203.0.113.1 --src-nat 192.0.2.2 --sport 1",
+            "-s 192.0.2.2 -d 203.0.113.1 --sport 2",
+            "-s 203.0.113.1 -d 192.0.2.2 --sport 3",
+            "-s 203.0.113.1 -d 192.0.2.2 --dst-nat 10.1.0.9 --sport 4",
+            // By another address, with the mark of whoever had the one that has gone; within the LAN.
+            "-s 10.1.0.9 -d 203.0.113.1 --src-nat 192.0.2.20 --sport 5 --mark 0x01000000",
+            "-s 10.1.0.9 -d 10.1.0.1 --sport 6",
+        ] {
+            sh(&format!("conntrack -I -p tcp --state ESTABLISHED -t 300 --dport 80 {flow}"));
+        }
+        let gone: IpAddr = "192.0.2.2".parse().unwrap();
+        let mut near: Vec<_> =
+            streams(Family::V4, gone).await.unwrap().iter().map(|s| s.near.to_string()).collect();
+        near.sort();
+        assert_eq!(near, ["10.1.0.9:1", "10.1.0.9:80"], "who has to hear of it");
+        assert_eq!(evict(Family::V4, gone).await.unwrap(), 4);
+        let left = sh("conntrack -L -f ipv4");
+        assert!(
+            left.contains("sport=5 ") && left.contains("sport=6 ") && left.lines().count() == 2,
+            "{left}"
+        );
+        assert_eq!(evict(Family::V4, gone).await.unwrap(), 0);
     });
 }
 

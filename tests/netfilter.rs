@@ -19,7 +19,7 @@ use uplinkd::kernel::nft;
 
 fn ruleset(uplinks: &[(&str, u8)]) -> Ruleset {
     let uplink = |&(name, slot): &(&str, u8)| (IfName::new(name).unwrap(), Slot::new(slot).unwrap());
-    Ruleset { uplinks: uplinks.iter().map(uplink).collect(), masquerade_global: true }
+    Ruleset { uplinks: uplinks.iter().map(uplink).collect(), masquerade_global: true, ..Ruleset::default() }
 }
 
 fn mark(slot: u8) -> Mark {
@@ -35,7 +35,9 @@ fn rulesets_of_every_size_load_and_load_again() {
             let plain = (odd.len()..).map(|n| format!("ppp{n}"));
             let names: Vec<_> = odd.map(String::from).into_iter().chain(plain).take(count).collect();
             let uplinks: Vec<_> = names.iter().map(String::as_str).zip(1..).collect();
-            let ruleset = ruleset(&uplinks);
+            // All that only some machines need, as well.
+            let narrow = uplinks.iter().map(|(name, n)| (IfName::new(name).unwrap(), 1280 + u32::from(*n)));
+            let ruleset = Ruleset { narrow: narrow.collect(), restore_own: true, ..ruleset(&uplinks) };
             nft::drop_table().await.unwrap();
             nft::check(&ruleset.text()).await.unwrap();
             assert_eq!(loaded_generation().await.unwrap(), None, "a check changes nothing");

@@ -453,6 +453,15 @@ fn check_layout(kernel: &Memory, plan: &Plan) -> Result<(), TestCaseError> {
         }
     }
     check_health(plan)?;
+    for ip in &plan.desired.vacated {
+        let here = kernel.addresses.iter().any(|a| a.ip == *ip);
+        prop_assert!(!here && !plan.active[Family::of(*ip)].is_empty(), "flows of {} end", ip);
+    }
+    let narrow = plan.desired.ruleset.iter().flat_map(|ruleset| &ruleset.narrow);
+    for (name, mtu) in narrow {
+        let carries = kernel.links.iter().any(|l| l.name == *name && l.mtu == *mtu && l.mtu < 1500);
+        prop_assert!(carries, "{} is told to carry {}", name, mtu);
+    }
     let keys: BTreeSet<_> = plan.desired.routes.iter().map(|r| &r.key).collect();
     prop_assert_eq!(keys.len(), plan.desired.routes.len(), "no two routes with one key");
     for ours in plan.desired.routes.iter().filter(|r| r.key.table == TableId::MAIN) {

@@ -35,6 +35,8 @@ pub enum Change {
     AskResolvers(Device, bool),
     /// End what runs over an uplink that others take over from, so that it goes on, or begins anew, over them.
     MoveFlows(Move),
+    /// End what runs over an address that an uplink had.
+    EndFlows(IpAddr),
 }
 
 impl fmt::Display for Change {
@@ -52,7 +54,8 @@ impl fmt::Display for Change {
                 for (name, slot) in &ruleset.uplinks {
                     write!(f, " {name}={}", slot.mark())?;
                 }
-                Ok(())
+                ruleset.narrow.iter().try_for_each(|(name, mtu)| write!(f, " {name}:mtu={mtu}"))?;
+                if ruleset.restore_own { f.write_str(" restore-own") } else { Ok(()) }
             }
             Change::AdoptFlows(ip, mark) => {
                 write!(f, "conntrack -U --mark 0 --reply-dst {ip} # or --orig-dst {ip}: set mark {mark}")
@@ -80,6 +83,10 @@ impl fmt::Display for Change {
             Change::MoveFlows(Move { family, slot, addresses, .. }) => {
                 write!(f, "conntrack -D -f {family} --mark {}", slot.mark())?;
                 addresses.iter().try_for_each(|ip| write!(f, "; ss -K -t src {ip}"))
+            }
+            Change::EndFlows(ip) => {
+                let delete = format!("conntrack -D -f {}", super::net::Family::of(*ip));
+                write!(f, "{delete} --reply-dst {ip}; {delete} --orig-dst {ip}; ss -K -t src {ip}")
             }
         }
     }

@@ -38,6 +38,8 @@ pub struct Desired {
     pub unasked: BTreeSet<Device>,
     /// Uplinks whose running flows should be on another.
     pub moves: BTreeSet<Move>,
+    /// Addresses that uplinks had: what runs over them should end.
+    pub vacated: BTreeSet<IpAddr>,
 }
 
 /// An uplink whose running flows should be on another, in one family.
@@ -87,6 +89,7 @@ pub fn diff(desired: &Desired, kernel: &Kernel) -> Vec<Change> {
     // Last, when the way that they are to take stands.
     let undone = desired.moves.iter().filter(|m| !kernel.moved.contains(&m.key()));
     changes.extend(undone.cloned().map(Change::MoveFlows));
+    changes.extend(desired.vacated.difference(&kernel.vacated).copied().map(Change::EndFlows));
     changes.extend(asked(desired, kernel));
     changes
 }

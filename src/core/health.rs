@@ -12,16 +12,19 @@ mod round;
 mod target;
 mod thresholds;
 mod traffic;
+mod vacated;
 mod view;
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
+pub use damping::Damping;
 pub use leaving::Leaving;
 pub use monitor::{Cost, Monitor, Report, Request};
 pub use quality::Quality;
 pub use thresholds::{Limit, Thresholds};
 pub use traffic::Counters;
+pub use vacated::Vacated;
 pub use view::{Health, Manual};
 
 use super::probe::Probe;

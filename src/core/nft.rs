@@ -85,14 +85,23 @@ impl fmt::Display for Generation {
     }
 }
 
+/// The packet size of Ethernet, in bytes, which everybody on the internet counts on.
+pub const ETHERNET_MTU: u32 = 1500;
+
 /// What our table is made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruleset {
     /// The uplinks by interface; at least one, and one an interface.
     pub uplinks: Vec<(IfName, Slot)>,
     /// Masquerade global IPv6 sources as well: with two providers, half of what the LAN sends would otherwise leave
     /// with a source address that the provider drops (RFC 2827).
     pub masquerade_global: bool,
+    /// Uplinks that carry less than [`ETHERNET_MTU`], by interface, with what they carry, in bytes: TCP connections
+    /// over them are told so as they begin, since many a server never hears that its packets are too big.
+    pub narrow: Vec<(IfName, u32)>,
+    /// Two uplinks have one address, so that a source tells nothing: what this machine sends takes the uplink of its
+    /// connection by the mark.
+    pub restore_own: bool,
 }
 
 impl Ruleset {
@@ -179,8 +188,61 @@ impl Ruleset {
              \t\tfib saddr type local masquerade\n\
              \t}}\n",
         );
+        if self.restore_own {
+            text += &restore_own();
+        }
+        if !self.narrow.is_empty() {
+            text += &clamp(&self.narrow);
+        }
         text
     }
+}
+
+/// Has what this machine sends take the uplink of its connection: a change of the mark in this hook routes anew.
+fn restore_own() -> String {
+    format!(
+        "\tchain restore_own {{\n\
+         \t\ttype route hook output priority mangle + 1; policy accept;\n\
+         \t\tmeta mark 0 ct mark & {MARK_MASK:#010x} != 0 meta mark set ct mark & {MARK_MASK:#010x}\n\
+         \t}}\n"
+    )
+}
+
+/// Lowers the segment size that both ends of a TCP connection announce (RFC 6691: the MTU less 40 bytes, 60 in IPv6).
+///
+/// By numbers and not by `rt mtu`: of a SYN that comes in, the kernel would ask an unmarked route back, which may be
+/// another uplink's. It never raises a size (`nft_exthdr_tcp_set_eval`). Every packet that is no SYN meets one rule.
+fn clamp(narrow: &[(IfName, u32)]) -> String {
+    let mut text = String::new();
+    let mut mtus: Vec<u32> = narrow.iter().map(|(_, mtu)| *mtu).collect();
+    mtus.sort_unstable();
+    mtus.dedup();
+    for mtu in mtus {
+        let size = |headers| mtu.saturating_sub(headers);
+        let _ = write!(
+            text,
+            "\tchain mtu_{mtu} {{\n\
+             \t\tmeta nfproto ipv4 tcp option maxseg size set {}\n\
+             \t\tmeta nfproto ipv6 tcp option maxseg size set {}\n\
+             \t}}\n",
+            size(40),
+            size(60),
+        );
+    }
+    let jumps: Vec<_> = narrow.iter().map(|(name, mtu)| format!("\"{name}\" : jump mtu_{mtu}")).collect();
+    let jumps = jumps.join(", ");
+    let _ = write!(
+        text,
+        "\tchain clamp {{\n\
+         \t\tiifname vmap {{ {jumps} }}\n\
+         \t\toifname vmap {{ {jumps} }}\n\
+         \t}}\n\
+         \tchain begins {{\n\
+         \t\ttype filter hook forward priority mangle; policy accept;\n\
+         \t\ttcp flags & (syn | rst) == syn goto clamp\n\
+         \t}}\n"
+    );
+    text
 }
 
 #[cfg(test)]
@@ -189,7 +251,7 @@ mod tests {
 
     fn ruleset(uplinks: &[(&str, u8)]) -> Ruleset {
         let uplink = |&(name, slot): &(&str, u8)| (IfName::new(name).unwrap(), Slot::new(slot).unwrap());
-        Ruleset { uplinks: uplinks.iter().map(uplink).collect(), masquerade_global: false }
+        Ruleset { uplinks: uplinks.iter().map(uplink).collect(), ..Ruleset::default() }
     }
 
     #[test]
@@ -263,6 +325,38 @@ table inet uplinkd {
     fn global_sources_are_masqueraded_on_demand() {
         let ruleset = Ruleset { masquerade_global: true, ..ruleset(&[("a", 1)]) };
         assert!(ruleset.text().contains("ip6 saddr { 2000::/3, fc00::/7 } masquerade"));
+    }
+
+    #[test]
+    fn what_only_some_machines_need_stands_at_the_end() {
+        let name = |name| IfName::new(name).unwrap();
+        let narrow = vec![(name("ppp0"), 1492), (name("ppp1"), 1492), (name("lte"), 1428)];
+        let plain = ruleset(&[("ppp0", 1)]).body();
+        let full = Ruleset { narrow, restore_own: true, ..ruleset(&[("ppp0", 1)]) }.body();
+        assert_eq!(
+            full.strip_prefix(&plain).unwrap(),
+            r#"	chain restore_own {
+		type route hook output priority mangle + 1; policy accept;
+		meta mark 0 ct mark & 0x3f000000 != 0 meta mark set ct mark & 0x3f000000
+	}
+	chain mtu_1428 {
+		meta nfproto ipv4 tcp option maxseg size set 1388
+		meta nfproto ipv6 tcp option maxseg size set 1368
+	}
+	chain mtu_1492 {
+		meta nfproto ipv4 tcp option maxseg size set 1452
+		meta nfproto ipv6 tcp option maxseg size set 1432
+	}
+	chain clamp {
+		iifname vmap { "ppp0" : jump mtu_1492, "ppp1" : jump mtu_1492, "lte" : jump mtu_1428 }
+		oifname vmap { "ppp0" : jump mtu_1492, "ppp1" : jump mtu_1492, "lte" : jump mtu_1428 }
+	}
+	chain begins {
+		type filter hook forward priority mangle; policy accept;
+		tcp flags & (syn | rst) == syn goto clamp
+	}
+"#
+        );
     }
 
     #[test]

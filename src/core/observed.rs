@@ -67,6 +67,8 @@ pub struct Kernel {
     pub unasked: BTreeSet<IfIndex>,
     /// Uplinks whose running flows were moved already; nothing in the kernel tells.
     pub moved: BTreeSet<(Slot, Family)>,
+    /// Addresses that are gone and whose flows were ended already; nothing in the kernel tells.
+    pub vacated: BTreeSet<IpAddr>,
 }
 
 /// An interface.
@@ -88,6 +90,8 @@ pub struct Link {
     pub carrier: bool,
     /// The bridge, bond or VRF that it belongs to.
     pub controller: Option<IfIndex>,
+    /// The longest packet that it carries, in bytes.
+    pub mtu: u32,
 }
 
 /// An address of an interface.

@@ -21,7 +21,7 @@ use super::discover::{Found, discover};
 use super::health::Health;
 use super::layout::{BALANCED_TABLE, Base, MARK_MASK, Slot};
 use super::net::{Family, Mark, PerFamily, UplinkName};
-use super::nft::Ruleset;
+use super::nft::{ETHERNET_MTU, Ruleset};
 use super::observed::{DefaultRoute, Observed};
 use super::route::RouteKey;
 use super::slots::Slots;
@@ -77,11 +77,11 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
     if multihomed {
         desired.sysctls = sysctls(&uplinks, observed);
         desired.unasked = resolvers.unasked(&uplinks, observed);
-        if observed.forwards.v4 || observed.forwards.v6 {
-            let marked = uplinks.iter().map(|u| (u.dev.name.clone(), u.slot)).collect();
-            let masquerade_global = uplinks.iter().filter(|u| u.legs.v6.configured()).count() > 1;
-            desired.ruleset =
-                Some(Ruleset { uplinks: marked, masquerade_global }).filter(|r| !r.uplinks.is_empty());
+        desired.vacated = vacated(observed, health, &active);
+        let forwards = observed.forwards.v4 || observed.forwards.v6;
+        // A machine that does not forward does without, as long as a source address tells the uplink.
+        if !uplinks.is_empty() && (forwards || !shared.is_empty()) {
+            desired.ruleset = Some(ruleset(&uplinks, forwards, !shared.is_empty()));
             desired.flows = flows(&uplinks, &shared);
         }
     }
@@ -115,6 +115,25 @@ fn shared_addresses(uplinks: &[Uplink]) -> BTreeSet<IpAddr> {
         Family::BOTH.iter().flat_map(|&f| &u.legs[f].addresses).map(|net| net.addr()).collect()
     };
     uplinks.iter().flat_map(of).filter(|ip| !seen.insert(*ip)).collect()
+}
+
+/// Addresses whose flows are to end: they are nowhere on this machine, and there is some other way out.
+fn vacated(observed: &Observed, health: &Health, active: &PerFamily<Vec<Slot>>) -> BTreeSet<IpAddr> {
+    let gone = |ip: &&IpAddr| {
+        !active[Family::of(**ip)].is_empty() && !observed.addresses.iter().any(|a| a.ip == **ip)
+    };
+    health.vacated.iter().filter(gone).copied().collect()
+}
+
+/// What our nft table has to do.
+fn ruleset(uplinks: &[Uplink], forwards: bool, restore_own: bool) -> Ruleset {
+    let is_narrow = |u: &&Uplink| forwards && u.mtu < ETHERNET_MTU;
+    Ruleset {
+        uplinks: uplinks.iter().map(|u| (u.dev.name.clone(), u.slot)).collect(),
+        masquerade_global: uplinks.iter().filter(|u| u.legs.v6.configured()).count() > 1,
+        narrow: uplinks.iter().filter(is_narrow).map(|u| (u.dev.name.clone(), u.mtu)).collect(),
+        restore_own,
+    }
 }
 
 /// The flows that belong to an uplink before our table marks any: those that use its address.

@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use super::health::{Connectivity, Thresholds};
 use super::layout::Slot;
 use super::net::{Device, Family, MacAddr, Metric, PerFamily, Tier, UplinkName, Weight};
+#[cfg(test)]
+use super::net::{IfIndex, IfName};
 use super::observed::{Manager, Profile};
 use super::probe::Probe;
 
@@ -23,6 +25,8 @@ pub struct Uplink {
     pub dev: Device,
     /// The manager that speaks for it.
     pub manager: Option<Manager>,
+    /// The longest packet that it carries, in bytes.
+    pub mtu: u32,
     /// The manager's profile on it.
     pub profile: Option<Profile>,
     /// Its rank.
@@ -196,5 +200,27 @@ impl Uplink {
     /// How gladly a family of it is given new flows: the lowest first; none where it cannot be.
     pub fn rank(&self, family: Family) -> Option<(u8, Tier)> {
         Some((self.legs[family].preference()?, self.tier))
+    }
+}
+
+#[cfg(test)]
+impl Uplink {
+    /// A plain one of IPv4 alone, for tests.
+    pub(crate) fn example(slot: u8, leg: Leg) -> Self {
+        Uplink {
+            name: format!("wan{slot}").try_into().expect("a name"),
+            slot: Slot::new(slot).expect("a slot"),
+            dev: Device { index: IfIndex(2), name: IfName::new("eth1").expect("a name") },
+            manager: None,
+            mtu: 1500,
+            profile: None,
+            tier: Tier::new(1).expect("a tier"),
+            weight: Weight::default(),
+            metered: false,
+            probes: None,
+            limits: Thresholds::default(),
+            failback: Failback::Keep,
+            legs: PerFamily { v4: leg, v6: Leg::default() },
+        }
     }
 }

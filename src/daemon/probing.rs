@@ -10,7 +10,9 @@ use tokio::task::JoinSet;
 use tracing::info;
 
 use crate::core::change::Change;
-use crate::core::health::{Cost, Health, Leaving, Manual, Monitor, Request, Standing, Subject};
+use crate::core::health::{
+    Cost, Damping, Health, Leaving, Manual, Monitor, Request, Standing, Subject, Vacated,
+};
 use crate::core::layout::Slot;
 use crate::core::net::Family;
 use crate::core::plan::Plan;
@@ -33,6 +35,9 @@ pub(super) struct Probing {
     watched: BTreeMap<Key, Watched>,
     manual: BTreeMap<Slot, Manual>,
     leaving: Leaving,
+    vacated: Vacated,
+    /// What is held against those that are away just now.
+    away: BTreeMap<Key, Damping>,
     asked: JoinSet<(Key, u64, Answer)>,
     /// What the last plan went by.
     told: Health,
@@ -54,20 +59,25 @@ impl Probing {
 
     /// What a plan should go by.
     pub(super) fn health(&self) -> Health {
+        let now = Instant::now();
         let opinions = self.watched.iter().map(|(key, watched)| (*key, watched.monitor.opinion().clone()));
         Health {
             probing: true,
             opinions: opinions.collect(),
             manual: self.manual.clone(),
-            leaving: self.leaving.due(Instant::now()),
+            leaving: self.leaving.due(now),
+            vacated: self.vacated.due(now),
         }
     }
 
     /// Whether a plan would come out otherwise than the last one.
     fn has_news(&self) -> bool {
-        let now = self.watched.iter().map(|(key, watched)| (*key, watched.monitor.opinion().standing));
+        let now = Instant::now();
+        let stand = self.watched.iter().map(|(key, watched)| (*key, watched.monitor.opinion().standing));
         let told = self.told.opinions.iter().map(|(key, opinion)| (*key, opinion.standing));
-        !now.eq(told) || self.leaving.due(Instant::now()) != self.told.leaving
+        !stand.eq(told)
+            || self.leaving.due(now) != self.told.leaving
+            || self.vacated.due(now) != self.told.vacated
     }
 
     /// Takes in what was decided by hand; returns all such decisions.
@@ -97,10 +107,16 @@ impl Probing {
                 self.follow_leg(uplink, family, &subject, stands, now);
             }
         }
-        self.watched.retain(|key, _| present.contains(key));
-        // Who gets a slot that is free again begins without what was decided over it.
-        self.manual.retain(|slot, _| plan.slots.entries().iter().any(|entry| entry.slot == *slot));
+        let gone: Vec<Key> = self.watched.keys().filter(|key| !present.contains(key)).copied().collect();
+        for key in gone {
+            self.away.extend(self.watched.remove(&key).map(|watched| (key, watched.monitor.leave(now))));
+        }
+        // Who gets a slot that is free again begins without what was decided over it, or held against it.
+        let known = |slot: Slot| plan.slots.entries().iter().any(|entry| entry.slot == slot);
+        self.manual.retain(|slot, _| known(*slot));
+        self.away.retain(|(slot, _), damping| known(*slot) && !damping.is_forgiven(now));
         self.leaving.follow(plan, now);
+        self.vacated.follow(plan, now);
     }
 
     fn follow_leg(&mut self, uplink: &Uplink, family: Family, subject: &Subject, stands: bool, now: Instant) {
@@ -108,7 +124,9 @@ impl Probing {
         let way = way(uplink, leg, family);
         let begin = || {
             self.born += 1;
-            Watched { monitor: Monitor::new(found(leg.state), self.born, now), way: way.clone() }
+            let mut monitor = Monitor::new(found(leg.state), self.born, now);
+            monitor.resume(self.away.remove(&(uplink.slot, family)).unwrap_or_default());
+            Watched { monitor, way: way.clone() }
         };
         let Watched { monitor, way: known } = self.watched.entry((uplink.slot, family)).or_insert_with(begin);
         if (known.index, known.gateway) != (way.index, way.gateway) {
@@ -154,7 +172,7 @@ impl Probing {
     fn due(&self, now: Instant) -> Option<Instant> {
         let monitors = self.watched.values().map(|watched| &watched.monitor);
         let dues = monitors.flat_map(|monitor| [monitor.due(now), monitor.sample_due(now)]);
-        dues.flatten().chain(self.leaving.next(now)).min()
+        dues.flatten().chain(self.leaving.next(now)).chain(self.vacated.next(now)).min()
     }
 
     fn take_in(&mut self, done: Result<(Key, u64, Answer), tokio::task::JoinError>) {

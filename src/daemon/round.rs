@@ -16,6 +16,7 @@ use crate::core::layout::Slot;
 use crate::core::net::{Family, PerFamily, UplinkName};
 use crate::core::observed::{Kernel, Observed};
 use crate::core::plan::{Plan, plan};
+use crate::core::recall::recall;
 use crate::core::slots::Slots;
 use crate::core::tending::Tending;
 use crate::core::text::counted;
@@ -102,10 +103,17 @@ impl Rounds {
         &self.last
     }
 
+    /// Looks at everything, and adds what is still known from the last time.
+    async fn look(&mut self, bus: &BusState) -> Result<Look, rtnl::Error> {
+        let mut look = self.world.observe(bus).await?;
+        recall(&mut look.observed, &self.last.uplinks);
+        Ok(look)
+    }
+
     /// Brings the kernel to what it should be.
     pub(super) async fn round(&mut self, bus: &BusState, health: &Health) -> Result<Outcome, rtnl::Error> {
         let start = Instant::now();
-        let Look { observed, hearing } = self.world.observe(bus).await?;
+        let Look { observed, hearing } = self.look(bus).await?;
         let looked = start.elapsed();
         if hearing == Hearing::Wait {
             return Ok(Outcome { failed: Vec::new(), due: None, hearing });
@@ -180,7 +188,7 @@ impl Rounds {
 
     /// Looks and plans, and leaves it at that.
     async fn foresee(&mut self, bus: &BusState, health: &Health) -> Result<(Observed, Plan), rtnl::Error> {
-        let Look { observed, .. } = self.world.observe(bus).await?;
+        let Look { observed, .. } = self.look(bus).await?;
         let slots = self.remembered(&observed.kernel.rules);
         let plan = plan(&self.config, &observed, &slots, health);
         Ok((observed, plan))

@@ -15,7 +15,7 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 use netlink_sys::constants::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
-pub use self::evict::{MOST_STREAMS, evict, streams};
+pub use self::evict::{MOST_STREAMS, Whose, evict, streams};
 use super::nfnl::{Error, NFGENMSG};
 use super::request::{RequestSocket, attribute};
 use crate::core::layout::MARK_MASK;

@@ -8,8 +8,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{conntrack, nft, rouse, sockets};
-use crate::core::net::{Family, Mark};
+use super::conntrack::{self, Whose};
+use super::{nft, rouse, sockets};
+use crate::core::net::Family;
 
 /// What was taken off an uplink.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,20 +25,26 @@ pub struct Released {
     pub problems: Vec<String>,
 }
 
-/// Ends or moves all flows of one family that have the mark of an uplink or use one of its addresses.
+/// Ends or moves all flows of one family that are `whose`, and the connections of this machine from `addresses`.
 ///
 /// Addresses of the other family are left out; `spare` are the networks on the link itself, which may live on
 /// (the page of a modem). A step that fails does not stop the rest. Needs CAP_NET_ADMIN and CAP_NET_RAW.
-pub async fn release(family: Family, mark: Mark, addresses: &[IpAddr], spare: &[IpNet]) -> Released {
+pub async fn release(
+    family: Family,
+    whose: impl Into<Whose>,
+    addresses: &[IpAddr],
+    spare: &[IpNet],
+) -> Released {
+    let whose = whose.into();
     let mut released = Released::default();
     let addresses: Vec<_> = addresses.iter().copied().filter(|a| Family::of(*a) == family).collect();
     let problems = &mut released.problems;
     // First those that could send of themselves, and so make entries anew.
     released.ended = noted(problems, sockets::destroy(&addresses, spare).await);
-    let streams = noted(problems, conntrack::streams(family, mark).await);
+    let streams = noted(problems, conntrack::streams(family, whose).await);
     // While they have entries nothing of them is taken for new, so none is missed.
     noted(problems, nft::condemn(&streams).await);
-    released.evicted = noted(problems, conntrack::evict(family, mark).await);
+    released.evicted = noted(problems, conntrack::evict(family, whose).await);
     // Last, as the answers must find no entry.
     released.roused = noted(problems, rouse::rouse(&streams).await);
     released

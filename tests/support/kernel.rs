@@ -38,6 +38,8 @@ pub(crate) struct Memory {
     pub(crate) asked: BTreeMap<Device, bool>,
     /// Which of them it does not, by our doing.
     pub(crate) unasked: BTreeSet<IfIndex>,
+    /// Addresses whose flows were ended, likewise.
+    pub(crate) vacated: BTreeSet<IpAddr>,
     /// Flows that were adopted since the last load.
     pub(crate) adopted: Vec<(IpAddr, Mark)>,
 }
@@ -76,6 +78,7 @@ impl Memory {
                     false => self.unasked.insert(dev.index),
                 };
             }
+            Change::EndFlows(ip) => drop(self.vacated.insert(*ip)),
             Change::PutRoute(route) => return self.put(FibRoute::of(route)),
             Change::DelRoute(route) => {
                 let ours = |r: &FibRoute| r.is_ours() && r.key == route.key;
@@ -197,6 +200,7 @@ impl Memory {
                 moved: self.moved.clone(),
                 asked: self.asked.clone(),
                 unasked: self.unasked.clone(),
+                vacated: self.vacated.clone(),
             },
             managed: world.managed.clone(),
             offers: world.offers.clone(),

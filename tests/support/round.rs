@@ -51,6 +51,7 @@ impl Daemon {
         let round = self.decide(world, kernel);
         // World::settle (src/world.rs).
         kernel.moved.retain(|key| round.plan.desired.moves.iter().any(|m| m.key() == *key));
+        kernel.vacated.retain(|ip| round.plan.desired.vacated.contains(ip));
         for change in &round.changes {
             let done = kernel.apply(change);
             assert_eq!(done, Ok(()), "the kernel refuses: {change}");

@@ -46,6 +46,9 @@ impl fmt::Debug for World {
         for (slot, family) in &health.leaving {
             writeln!(f, "leaving {slot} {family}")?;
         }
+        for ip in &health.vacated {
+            writeln!(f, "vacated {ip}")?;
+        }
         writeln!(f, "# drained {:?}, all-down {:?}", self.drained, self.config.all_down)?;
         for section in &self.config.uplinks {
             writeln!(f, "# {:?} {:?}", section.matcher, section.settings)?;
@@ -68,6 +71,9 @@ impl World {
             (None, 512) => write!(f, " ppp")?,
             (None, 519) => write!(f, " rawip")?,
             (None, _) => write!(f, " none")?,
+        }
+        if link.mtu != 1500 {
+            write!(f, " mtu {}", link.mtu)?;
         }
         link.kind.iter().try_for_each(|kind| write!(f, " kind {kind}"))?;
         link.controller.iter().try_for_each(|index| write!(f, " master {}", self.dev(*index)))?;

@@ -17,7 +17,7 @@
 //!     networkd file /etc/systemd/network/eth0.network ether configured
 //!     networkd IP4.GATEWAY 192.0.2.1     # and the rest as of NetworkManager
 //!     networkd X-Uplinkd weight=2
-//! 3: ppp0: <UP,LOWER_UP> ppp kind ppp    # also: none, rawip, loopback
+//! 3: ppp0: <UP,LOWER_UP> ppp mtu 1492 kind ppp  # also: none, rawip, loopback; without an mtu it is 1500
 //!
 //! default via 192.0.2.1 dev eth0 proto dhcp src 192.0.2.10 metric 100
 //! -6 default via fe80::1 dev eth0 proto ra metric 1024
@@ -36,6 +36,7 @@
 //! health 1 ipv4 down: no answer          # also: unproven, up, degraded, portal, held; after it: unanswered
 //! manual 1 down                          # also: up
 //! leaving 1 ipv4                         # its running flows should move
+//! vacated 192.0.2.10                     # an uplink had this address and will not have it again
 //! ```
 //!
 //! Connected routes of addresses and the three usual rules need not be written; neither need settings that are 0.
@@ -133,6 +134,7 @@ fn read<'a>(
             let key = (numbered(&mut words), family_of(words.next()));
             world.health.leaving.insert(key);
         }
+        "vacated" => drop(world.health.vacated.insert(words.parsed())),
         "slot" => slots.push(slot(slots.len(), &mut words)),
         _ if first.ends_with(':') && words.next_ends_with(':') => {
             let index = IfIndex(first.trim_end_matches(':').parse().expect("a number"));
@@ -156,7 +158,7 @@ fn read<'a>(
 fn link<'a>(index: IfIndex, words: &mut Words<'a>) -> (Link, Option<&'a str>) {
     let name = IfName::new(words.next().trim_end_matches(':')).expect("a name");
     let flags = words.next();
-    let (mut arphrd, mut mac, mut kind, mut master) = (1, None, None, None);
+    let (mut arphrd, mut mac, mut kind, mut master, mut mtu) = (1, None, None, None, 1500);
     while words.more() {
         match words.next() {
             "ether" => mac = Some(words.parsed()),
@@ -164,6 +166,7 @@ fn link<'a>(index: IfIndex, words: &mut Words<'a>) -> (Link, Option<&'a str>) {
             "rawip" => arphrd = 519,
             "loopback" => arphrd = 772,
             "none" => arphrd = 0xFFFE,
+            "mtu" => mtu = words.parsed(),
             "kind" => kind = Some(words.next().to_owned()),
             "master" => master = Some(words.next()),
             other => panic!("{other}"),
@@ -171,7 +174,7 @@ fn link<'a>(index: IfIndex, words: &mut Words<'a>) -> (Link, Option<&'a str>) {
     }
     let has = |flag| flags.trim_matches(['<', '>']).split(',').any(|f| f == flag);
     let (up, carrier) = (has("UP"), has("LOWER_UP"));
-    (Link { index, name, kind, arphrd, mac, up, carrier, controller: None }, master)
+    (Link { index, name, kind, arphrd, mac, up, carrier, controller: None, mtu }, master)
 }
 
 fn of_link(world: &mut World, words: &mut Words) {

@@ -9,7 +9,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 
 /// The failures that are not forgiven yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Damping {
+pub struct Damping {
     strikes: u32,
     last: Option<Instant>,
 }
@@ -27,6 +27,11 @@ impl Damping {
             0 | 1 => Duration::ZERO,
             strikes => base.saturating_mul(1 << (strikes - 2).min(16)).min(LONGEST),
         }
+    }
+
+    /// Nothing is held against it any more.
+    pub fn is_forgiven(&self, now: Instant) -> bool {
+        self.standing(now) == 0
     }
 
     /// The failures that still count.

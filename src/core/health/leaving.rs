@@ -86,7 +86,7 @@ impl Left {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::net::{Device, IfIndex, IfName, PerFamily, Tier};
+    use crate::core::net::PerFamily;
     use crate::core::uplink::{Gateway, Uplink};
 
     const MS: Duration = Duration::from_millis(1);
@@ -104,20 +104,7 @@ mod tests {
             addresses: vec!["192.0.2.1/24".parse().unwrap()],
             ..Leg::default()
         };
-        let uplink = Uplink {
-            name: "one".to_owned().try_into().unwrap(),
-            slot: key().0,
-            dev: Device { index: IfIndex(1), name: IfName::new("eth1").unwrap() },
-            manager: None,
-            profile: None,
-            tier: Tier::new(1).unwrap(),
-            weight: Default::default(),
-            metered: false,
-            probes: None,
-            limits: Default::default(),
-            failback,
-            legs: PerFamily { v4: leg, v6: Leg::default() },
-        };
+        let uplink = Uplink { failback, ..Uplink::example(key().0.get(), leg) };
         let active = PerFamily { v4: Vec::from_iter(active.then_some(key().0)), v6: Vec::new() };
         Plan { uplinks: vec![uplink], active, ..Plan::default() }
     }

@@ -128,6 +128,17 @@ impl Monitor {
         }
     }
 
+    /// Holds against it what was held against the same uplink before it went away.
+    pub fn resume(&mut self, damping: Damping) {
+        self.damping = damping;
+    }
+
+    /// Ends with the uplink's going away, which is a failure of one that worked; returns what is to be remembered.
+    pub fn leave(mut self, now: Instant) -> Damping {
+        self.set_open(false, now);
+        self.damping
+    }
+
     /// Takes what to ask and by what to judge; what is known of targets that stay is kept.
     pub fn configure(&mut self, subject: &Subject, now: Instant) {
         let others = self.targets.replace(&subject.targets);

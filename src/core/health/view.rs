@@ -1,6 +1,7 @@
 //! What planning is told of health: the verdicts, and what the administrator decided over them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,8 @@ pub struct Health {
     pub manual: BTreeMap<Slot, Manual>,
     /// Uplinks whose running flows should move to another, where there is one.
     pub leaving: BTreeSet<(Slot, Family)>,
+    /// Addresses that uplinks had and will not have again: what runs over them should end.
+    pub vacated: BTreeSet<IpAddr>,
 }
 
 /// A decision by hand, until it is undone or the machine is started anew.

@@ -4,7 +4,7 @@
 //! and TCP state; whether the uplink is down, and where the flows go next, it refuses to know.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::NetfilterMessage;
@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use super::{
     CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_MARK, CTA_MARK_MASK, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY,
-    CTA_ZONE, IPCTNL_MSG_CT_GET, mark_of, message, number,
+    CTA_ZONE, IPCTNL_MSG_CT_GET, destination, mark_of, message, number,
 };
 use crate::core::net::{Family, Mark};
 use crate::core::stream::Stream;
@@ -39,31 +39,73 @@ const WAITING: std::ops::RangeInclusive<u8> = 3..=5;
 /// The most connections that [`streams`] returns.
 pub const MOST_STREAMS: usize = 10_000;
 
-/// The TCP connections with a mark that NAT ties to their uplink, at most [`MOST_STREAMS`].
+/// Which flows are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Those that have exactly this mark under its mask. One of value 0 is refused: every flow without a mark has it.
+    Mark(Mark),
+    /// Those that use this address: they came in to it, or their answers come back to it.
+    Address(IpAddr),
+}
+
+impl From<Mark> for Whose {
+    fn from(mark: Mark) -> Self {
+        Whose::Mark(mark)
+    }
+}
+
+impl From<IpAddr> for Whose {
+    fn from(ip: IpAddr) -> Self {
+        Whose::Address(ip)
+    }
+}
+
+impl Whose {
+    /// What the kernel can choose by; none where nothing is to be chosen.
+    fn selection(self) -> Option<Vec<DefaultNla>> {
+        match self {
+            Whose::Mark(mark) if mark.value() == 0 => None,
+            Whose::Mark(mark) => {
+                Some(vec![number(CTA_MARK, mark.value()), number(CTA_MARK_MASK, mark.mask())])
+            }
+            Whose::Address(_) => Some(Vec::new()),
+        }
+    }
+
+    /// Whether a flow is meant.
+    fn has(self, flow: &[u8]) -> bool {
+        let to = |tuple| attribute(flow, tuple).and_then(destination);
+        match self {
+            Whose::Mark(bits) => mark_of(flow).is_some_and(|mark| mark & bits.mask() == bits.value()),
+            Whose::Address(ip) => [CTA_TUPLE_ORIG, CTA_TUPLE_REPLY].map(to).contains(&Some(ip)),
+        }
+    }
+}
+
+/// The TCP connections of those that NAT ties to their uplink, at most [`MOST_STREAMS`].
 ///
 /// A connection without NAT may go on over another uplink, with the same addresses, and one of which NAT changes
-/// both ends does not tell which is the near one; neither is returned. Needs CAP_NET_ADMIN. A mark of value 0 is
-/// refused.
-pub async fn streams(family: Family, mark: Mark) -> Result<Vec<Stream>, Error> {
-    let failed = Error::of("list the flows of conntrack");
-    let mut flows = listing(family, mark).await.map_err(&failed)?;
+/// both ends does not tell which is the near one; neither is returned. Needs CAP_NET_ADMIN.
+pub async fn streams(family: Family, whose: impl Into<Whose>) -> Result<Vec<Stream>, Error> {
+    let (whose, failed) = (whose.into(), Error::of("list the flows of conntrack"));
+    let mut flows = listing(family, whose).await.map_err(&failed)?;
     let (mut found, mut more) = (Vec::new(), true);
     while more && found.len() < MOST_STREAMS {
-        let each = |_, body: &[u8]| found.extend(flow_of(body, mark).and_then(stream));
+        let each = |_, body: &[u8]| found.extend(flow_of(body, whose).and_then(stream));
         more = flows.next_of_dump(each).await.map_err(&failed)?;
     }
     found.truncate(MOST_STREAMS);
     Ok(found)
 }
 
-/// Deletes the flows of a family that have exactly this mark under its mask, and returns how many went.
+/// Deletes these flows of a family, and returns how many went.
 ///
-/// Each is deleted by its tuple, zone and id, so that one that comes anew meanwhile, with another mark, stays.
-/// Needs CAP_NET_ADMIN. A mark of value 0 is refused: every flow without a mark has it.
-pub async fn evict(family: Family, mark: Mark) -> Result<usize, Error> {
+/// Each is deleted by its tuple, zone and id, so that one that comes anew meanwhile stays. Needs CAP_NET_ADMIN.
+pub async fn evict(family: Family, whose: impl Into<Whose>) -> Result<usize, Error> {
+    let whose = whose.into();
     let (listed, deleted) =
         (Error::of("list the flows of conntrack"), Error::of("delete flows from conntrack"));
-    let mut flows = listing(family, mark).await.map_err(&listed)?;
+    let mut flows = listing(family, whose).await.map_err(&listed)?;
     let mut deletions = RequestSocket::open(NETLINK_NETFILTER).map_err(&deleted)?;
     let (mut evicted, mut more) = (0, true);
     while more {
@@ -71,7 +113,7 @@ pub async fn evict(family: Family, mark: Mark) -> Result<usize, Error> {
         // it paused has gone (`ctnetlink_dump_table`), so none is skipped.
         let mut changes = Vec::new();
         let each =
-            |_, body: &[u8]| changes.extend(flow_of(body, mark).and_then(|flow| deletion(family, flow)));
+            |_, body: &[u8]| changes.extend(flow_of(body, whose).and_then(|flow| deletion(family, flow)));
         more = flows.next_of_dump(each).await.map_err(&listed)?;
         // A flow may end by itself.
         evicted += deletions.change(changes, Errno::ENOENT).await.map_err(&deleted)?;
@@ -79,21 +121,18 @@ pub async fn evict(family: Family, mark: Mark) -> Result<usize, Error> {
     Ok(evicted)
 }
 
-/// Asks for the flows with a mark; the kernel leaves out the rest.
-async fn listing(family: Family, mark: Mark) -> io::Result<RequestSocket> {
-    if mark.value() == 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a mark of 0 is that of every other flow"));
-    }
-    let selection = vec![number(CTA_MARK, mark.value()), number(CTA_MARK_MASK, mark.mask())];
+/// Asks for these flows; the kernel leaves out the rest as far as it can.
+async fn listing(family: Family, whose: Whose) -> io::Result<RequestSocket> {
+    let refused = || io::Error::new(io::ErrorKind::InvalidInput, "a mark of 0 is that of every other flow");
+    let selection = whose.selection().ok_or_else(refused)?;
     let mut socket = RequestSocket::open(NETLINK_NETFILTER)?;
     socket.start_dump(message(family, IPCTNL_MSG_CT_GET, selection)).await?;
     Ok(socket)
 }
 
-/// The attributes of a flow, if it has the mark: what is deleted must not depend on the kernel's filter alone.
-fn flow_of(body: &[u8], mark: Mark) -> Option<&[u8]> {
-    let flow = body.get(NFGENMSG..)?;
-    (mark_of(flow)? & mark.mask() == mark.value()).then_some(flow)
+/// The attributes of a flow, if it is meant: what is deleted must not depend on the kernel's filter alone.
+fn flow_of(body: &[u8], whose: impl Into<Whose>) -> Option<&[u8]> {
+    body.get(NFGENMSG..).filter(|flow| whose.into().has(flow))
 }
 
 /// The deletion of one flow. Without a tuple it would be that of all, so there is none without.
@@ -172,6 +211,14 @@ mod tests {
             assert_eq!(flow_of(&flow(), Mark::new(other, MARK_MASK)), None, "{other:#x}");
         }
         assert_eq!(flow_of(&bytes(FLOW), ONE), None);
+    }
+
+    #[test]
+    fn a_flow_is_met_by_the_address_that_it_uses() {
+        let uses = |ip: &str| flow_of(&flow(), ip.parse::<IpAddr>().unwrap()).is_some();
+        assert!(uses("192.0.2.2"), "it is masqueraded to it");
+        assert!(uses("203.0.113.1"), "it came in to it, for all that is known here");
+        assert!(!uses("10.1.0.9") && !uses("192.0.2.20"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::message::{RouteFields, address_family, parse_rule};
 use super::{Error, Rtnl};
 use crate::core::layout::{BALANCED_TABLE, Base, Slot};
 use crate::core::net::{Device, Family, IfIndex, IfName, MacAddr, OWNER, PerFamily, TableId};
+use crate::core::nft::ETHERNET_MTU;
 use crate::core::observed::{Address, DefaultRoute, ForeignRule, Link, Neighbour};
 use crate::core::route::Route;
 use crate::core::rule::Rule;
@@ -93,6 +94,7 @@ impl View {
     fn add_link(&mut self, message: &LinkMessage) {
         let mut name = None;
         let (mut kind, mut mac, mut controller) = (None, None, None);
+        let mut mtu = ETHERNET_MTU;
         let (mut v4, mut v6) = (None, None);
         for attribute in &message.attributes {
             match attribute {
@@ -100,6 +102,7 @@ impl View {
                 LinkAttribute::Address(bytes) => {
                     mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr)
                 }
+                LinkAttribute::Mtu(bytes) => mtu = *bytes,
                 LinkAttribute::Controller(index) if *index != 0 => controller = Some(IfIndex(*index)),
                 LinkAttribute::LinkInfo(infos) => {
                     kind = infos.iter().find_map(|info| match info {
@@ -154,6 +157,7 @@ impl View {
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
             controller,
+            mtu,
         });
     }
 

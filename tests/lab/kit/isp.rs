@@ -49,6 +49,11 @@ impl IspSpec {
         IspSpec { subnet, gateway: host(subnet, 254), lease: host(subnet, 10), ..self }
     }
 
+    /// Another lease than .10.
+    pub fn lease(self, lease: Ipv4Addr) -> IspSpec {
+        IspSpec { lease, ..self }
+    }
+
     /// Announce a /64 of its own by router advertisements.
     pub fn ipv6(self) -> IspSpec {
         IspSpec { ipv6: true, ..self }

@@ -192,6 +192,13 @@ impl Machine {
         }
     }
 
+    /// Load nftables text with the machine's own nft: an older one of the host's may crash over what a newer one has loaded.
+    #[track_caller]
+    pub fn nft(&self, text: &str) {
+        self.write("/root/lab.nft", text);
+        self.cmd(&["nft", "-f", "/root/lab.nft"]).ok();
+    }
+
     /// Add or replace a NetworkManager profile and have it read.
     #[track_caller]
     pub fn profile(&self, name: &str, keyfile: &str) {

@@ -55,6 +55,7 @@ impl Port {
             up: self.up,
             carrier: self.carrier,
             controller: controller.map(|port| IfIndex(port.index)),
+            mtu: if arphrd == 512 { 1492 } else { 1500 },
         });
         for (family, net) in self.nets() {
             let address = |host, secondary| Address {

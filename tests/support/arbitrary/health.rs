@@ -1,6 +1,7 @@
 //! What can be known of uplinks, and what can be decided over it by hand.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -49,6 +50,11 @@ fn opinion() -> impl Strategy<Value = Opinion> {
         .prop_map(|(standing, proven)| Opinion { proven, ..Opinion::new(standing, "drawn".to_owned()) })
 }
 
+/// An IPv4 address that an uplink may have, or have had.
+fn address((net, host): (u8, u8)) -> IpAddr {
+    IpAddr::from([192, 168, net, host])
+}
+
 /// Any; a third of them nothing at all, and some with all down.
 pub(super) fn drawn() -> impl Strategy<Value = Drawn> {
     let down = || Opinion { proven: true, ..Opinion::new(Standing::Down, "drawn".to_owned()) };
@@ -61,9 +67,10 @@ pub(super) fn drawn() -> impl Strategy<Value = Drawn> {
     let leaving = prop::collection::btree_set(key(), 0..4);
     let drained = prop::collection::btree_set(slot(), 0..2);
     let all_down = select(vec![AllDown::Keep, AllDown::Block]);
-    let some = (any::<bool>(), opinions, manual, leaving, drained, all_down).prop_map(
-        |(probing, opinions, manual, leaving, drained, all_down)| Drawn {
-            health: Health { probing, opinions, manual, leaving },
+    let vacated = prop::collection::btree_set((0..4u8, 1..16u8).prop_map(address), 0..3);
+    let some = (any::<bool>(), opinions, manual, (leaving, vacated), drained, all_down).prop_map(
+        |(probing, opinions, manual, (leaving, vacated), drained, all_down)| Drawn {
+            health: Health { probing, opinions, manual, leaving, vacated },
             drained,
             all_down,
         },
