@@ -77,7 +77,7 @@ fn a_table_that_is_not_ours_is_another_generation() {
         foreign(&format!("add table ip uplinkd; add chain ip uplinkd {marker}"));
         foreign(&format!("add table inet uplinkd2; add chain inet uplinkd2 {marker}"));
         assert_eq!(loaded_generation().await.unwrap(), None);
-        foreign("add table inet uplinkd; add chain inet uplinkd x");
+        foreign("add table inet uplinkd; add chain inet uplinkd x; add rule inet uplinkd x accept");
         assert_eq!(loaded_generation().await.unwrap(), Some(Generation::UNKNOWN));
         foreign(&format!("add chain inet uplinkd {marker}"));
         assert_eq!(loaded_generation().await.unwrap(), Some(ruleset(&[("a", 1)]).generation()));
@@ -89,6 +89,25 @@ fn a_table_that_is_not_ours_is_another_generation() {
         nft::load(&chains).await.unwrap();
         nft::load(&ruleset(&[("b", 2)]).text()).await.unwrap();
         assert_eq!(loaded_generation().await.unwrap(), Some(ruleset(&[("b", 2)]).generation()));
+    });
+}
+
+#[test]
+fn a_table_without_its_rules_is_another_generation() {
+    namespace::run("a_table_without_its_rules_is_another_generation", &["nft"], || async {
+        const SOON: Duration = Duration::from_millis(100);
+        let ours = ruleset(&[("a", 1), ("b", 2)]);
+        let mut watch = Watch::open().unwrap();
+        for flush in
+            ["table inet uplinkd", "chain inet uplinkd restore", "chain inet uplinkd masquerade_private"]
+        {
+            nft::load(&ours.text()).await.unwrap();
+            while timeout(SOON, watch.next()).await.is_ok() {}
+            assert_eq!(loaded_generation().await.unwrap(), Some(ours.generation()));
+            foreign(&format!("flush {flush}"));
+            timeout(SOON, watch.next()).await.expect("it is heard").unwrap();
+            assert_eq!(loaded_generation().await.unwrap(), Some(Generation::UNKNOWN), "{flush}");
+        }
     });
 }
 

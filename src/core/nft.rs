@@ -125,9 +125,10 @@ impl Ruleset {
         let keep = !MARK_MASK;
         let names: Vec<_> = self.uplinks.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let names = names.join(", ");
-        let jumps: Vec<_> =
-            self.uplinks.iter().map(|(name, slot)| format!("\"{name}\" : goto slot_{slot}")).collect();
-        let jumps = jumps.join(", ");
+        let slots = |verb: &str| {
+            let slot = |(name, slot): &(IfName, Slot)| format!("\"{name}\" : {verb} slot_{slot}");
+            self.uplinks.iter().map(slot).collect::<Vec<_>>().join(", ")
+        };
         let sources = if self.masquerade_global { "{ 2000::/3, fc00::/7 }" } else { "fc00::/7" };
         let mut text = String::new();
         for (name, slot) in &self.uplinks {
@@ -141,7 +142,9 @@ impl Ruleset {
                 slot.mark().value(),
             );
         }
-        // In an output chain nft 1.0.6 takes no word for the priority of dstnat, -100.
+        // In an output chain nft 1.0.6 takes no word for the priority of dstnat, -100. What comes in by an uplink has its
+        // mark from the first packet on: a firewall that checks the way back (firewalld does, strictly, for IPv6) asks by
+        // mark, and knows no address of ours where the packet is for somebody behind us.
         let _ = write!(
             text,
             "\tchain restore {{\n\
@@ -171,13 +174,14 @@ impl Ruleset {
              \t\ttype nat hook prerouting priority dstnat - 5; policy accept;\n\
              \t\tmeta mark & {keep:#010x} != 0 return\n\
              \t\tct mark & {MARK_MASK:#010x} != 0 return\n\
-             \t\tiifname vmap {{ {jumps} }}\n\
+             \t\tiifname vmap {{ {arrivals} }}\n\
+             \t\tmeta mark set ct mark & {MARK_MASK:#010x}\n\
              \t}}\n\
              \tchain goes_out_by {{\n\
              \t\ttype nat hook postrouting priority srcnat - 5; policy accept;\n\
              \t\tmeta mark & {keep:#010x} != 0 return\n\
              \t\tct mark & {MARK_MASK:#010x} != 0 return\n\
-             \t\toifname vmap {{ {jumps} }}\n\
+             \t\toifname vmap {{ {departures} }}\n\
              \t}}\n\
              \tchain masquerade_private {{\n\
              \t\ttype nat hook postrouting priority srcnat + 5; policy accept;\n\
@@ -187,6 +191,8 @@ impl Ruleset {
              \t\tip6 saddr {sources} masquerade\n\
              \t\tfib saddr type local masquerade\n\
              \t}}\n",
+            arrivals = slots("jump"),
+            departures = slots("goto"),
         );
         if self.restore_own {
             text += &restore_own();
@@ -263,7 +269,7 @@ mod tests {
 }
 delete table inet uplinkd
 table inet uplinkd {
-	chain generation_e95f8be3d6a241b9 {
+	chain generation_bc1a5d05af3b663c {
 	}
 	chain slot_1 {
 		comment "wan.7"
@@ -300,7 +306,8 @@ table inet uplinkd {
 		type nat hook prerouting priority dstnat - 5; policy accept;
 		meta mark & 0xc0ffffff != 0 return
 		ct mark & 0x3f000000 != 0 return
-		iifname vmap { "wan.7" : goto slot_1, "br-isp@x:y" : goto slot_63 }
+		iifname vmap { "wan.7" : jump slot_1, "br-isp@x:y" : jump slot_63 }
+		meta mark set ct mark & 0x3f000000
 	}
 	chain goes_out_by {
 		type nat hook postrouting priority srcnat - 5; policy accept;

@@ -1,6 +1,6 @@
 //! What is loaded of nftables, and word of its loss, over nfnetlink: no program is run for it.
 //!
-//! Reads the names of our table's chains and nothing else: rules are never parsed back.
+//! Reads the names of our table's chains and how often each is used, and nothing else: rules are never parsed back.
 
 use std::io;
 
@@ -23,6 +23,8 @@ const ATTEMPTS: usize = 4;
 const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_USE: u16 = 6;
+const NFTA_RULE_TABLE: u16 = 1;
 // linux/netfilter/nfnetlink.h
 const NFNLGRP_NFTABLES: u32 = 7;
 // linux/netfilter.h
@@ -55,7 +57,7 @@ impl Error {
 }
 
 /// The generation of our table that is loaded; none where there is no such table, and
-/// [`Generation::UNKNOWN`] where somebody made a table of our name.
+/// [`Generation::UNKNOWN`] where somebody made a table of our name, or took the rules out of ours.
 pub async fn loaded_generation() -> Result<Option<Generation>, Error> {
     let mut outcome = Err(io::Error::from(Errno::EINTR));
     for _ in 0..ATTEMPTS {
@@ -92,19 +94,23 @@ async fn list_chains() -> io::Result<Option<Generation>> {
 #[derive(Debug, Default)]
 struct Found {
     chains: usize,
+    /// Somebody flushed one: `nft flush table` leaves the chains, the marker among them.
+    emptied: bool,
     markers: Vec<Generation>,
 }
 
 impl Found {
     fn look_at(&mut self, kind: u16, body: &[u8]) {
-        let Some(name) = our_chain(kind, body) else { return };
+        let Some((name, unused)) = our_chain(kind, body) else { return };
         self.chains += 1;
-        self.markers.extend(Generation::of_chain(name));
+        let marker = Generation::of_chain(name);
+        self.emptied |= unused && marker.is_none();
+        self.markers.extend(marker);
     }
 
     fn generation(&self) -> Option<Generation> {
         match self.markers.as_slice() {
-            [generation] => Some(*generation),
+            [generation] if !self.emptied => Some(*generation),
             // An empty table of our name does no harm and no good: as if there were none.
             [] if self.chains == 0 => None,
             _ => Some(Generation::UNKNOWN),
@@ -112,16 +118,17 @@ impl Found {
     }
 }
 
-/// The name in a message that tells of a chain of ours.
-fn our_chain(kind: u16, body: &[u8]) -> Option<&str> {
+/// The name in a message that tells of a chain of ours, and whether it neither has a rule nor is jumped to.
+fn our_chain(kind: u16, body: &[u8]) -> Option<(&str, bool)> {
     let (table, message) = table_of(kind, body)?;
-    let ours = table == TABLE && message == NfTablesMessageType::NewChain;
-    ours.then(|| name(&body[NFGENMSG..], NFTA_CHAIN_NAME))?
+    let attributes =
+        (table == TABLE && message == NfTablesMessageType::NewChain).then(|| &body[NFGENMSG..])?;
+    Some((name(attributes, NFTA_CHAIN_NAME)?, attribute(attributes, NFTA_CHAIN_USE) == Some(&[0; 4])))
 }
 
-/// The table, of family inet, that a message about tables or chains is about.
+/// The table, of family inet, that a message about tables, chains or the loss of a rule is about.
 fn table_of(kind: u16, body: &[u8]) -> Option<(&str, NfTablesMessageType)> {
-    use NfTablesMessageType::{DeleteChain, DeleteTable, NewChain, NewTable};
+    use NfTablesMessageType::{DeleteChain, DeleteRule, DeleteTable, NewChain, NewTable};
     let [message, subsystem] = kind.to_le_bytes();
     if NetfilterSubsystem::from(subsystem) != NetfilterSubsystem::NfTables {
         return None;
@@ -130,7 +137,8 @@ fn table_of(kind: u16, body: &[u8]) -> Option<(&str, NfTablesMessageType)> {
     let kind = match message {
         NewTable | DeleteTable => NFTA_TABLE_NAME,
         NewChain | DeleteChain => NFTA_CHAIN_TABLE,
-        // Rules and elements, of which a firewall may change thousands a second.
+        DeleteRule => NFTA_RULE_TABLE,
+        // New rules, and elements, which our own orders change.
         _ => return None,
     };
     let (header, attributes) = body.split_at_checked(NFGENMSG)?;
@@ -160,7 +168,7 @@ impl Watch {
         open().map_err(Error::of("watch nftables"))
     }
 
-    /// Waits until our table, or a chain of it, was made or deleted, or until news was lost.
+    /// Waits until our table, or a chain of it, was made or deleted, or lost a rule, or until news was lost.
     ///
     /// Changes of foreign tables do not end the wait. May be dropped while it waits; nothing is lost.
     pub async fn next(&mut self) -> io::Result<()> {
@@ -215,10 +223,10 @@ mod tests {
 
     #[test]
     fn only_tables_and_chains_of_ours_concern_us() {
-        for kind in [NEW_TABLE, 0x0a02, NEW_CHAIN, 0x0a05] {
+        for kind in [NEW_TABLE, 0x0a02, NEW_CHAIN, 0x0a05, 0x0a08] {
             assert!(concerns_us(&datagram(kind, TABLE_ATTRIBUTES)), "{kind:#x}");
         }
-        // Rules, sets and elements of ours; a table of another subsystem.
+        // New rules, sets and elements of ours; a table of another subsystem.
         for kind in [0x0a06, 0x0a09, 0x0a0c, 0x0100] {
             assert!(!concerns_us(&datagram(kind, TABLE_ATTRIBUTES)), "{kind:#x}");
         }
@@ -263,7 +271,10 @@ mod tests {
         for unknown in [&["restore"][..], &[one, two], &["generation_x"]] {
             assert_eq!(found(unknown), Some(Generation::UNKNOWN), "{unknown:?}");
         }
-        assert_eq!(our_chain(NEW_CHAIN, &[&[1, 0, 0, 0], CHAIN_ATTRIBUTES].concat()), Some("restore"));
+        let restore = [&[1, 0, 0, 0], CHAIN_ATTRIBUTES].concat();
+        assert_eq!(our_chain(NEW_CHAIN, &restore), Some(("restore", false)));
+        let flushed = [&restore, b"\x08\0\x06\0\0\0\0\0".as_slice()].concat();
+        assert_eq!(our_chain(NEW_CHAIN, &flushed), Some(("restore", true)));
     }
 
     #[test]

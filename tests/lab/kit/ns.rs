@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -45,6 +46,13 @@ impl Ns {
         }
         ns.ip("link set lo up");
         ns
+    }
+
+    /// A handle on one that somebody else made.
+    #[track_caller]
+    pub fn open(name: &str, path: &Path) -> Ns {
+        let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Ns { name: name.into(), file: Arc::new(file) }
     }
 
     /// What it was called when it was made.
