@@ -96,7 +96,7 @@ def stream(new_each_time, source=None):
                 ways.append(address)
     longest = max(longest, time.monotonic() - last)
     changes = "many" if new_each_time else ",".join(ways)
-    print(f"sent={number} lost={number - len(heard)} gap={longest * 1000:.0f}ms ways={changes}")
+    print(f"sent={number} lost={number - len(heard)} gap={longest * 1000:.0f}ms ways={changes}", flush=True)
 
 
 match sys.argv[1:]:

@@ -108,10 +108,9 @@ stream() {
 }
 
 counted() {
-    local pid
-    pid=$(cat "/run/stream.$1.pid")
-    kill "$pid"
-    wait "$pid" || true
+    kill "$(cat "/run/stream.$1.pid")"
+    # Not `wait`: it may have been started by another shell.
+    until_true 10 test -s "/run/stream.$1"
     cat "/run/stream.$1"
 }
 
@@ -126,7 +125,7 @@ print(",".join(sorted(u["interface"] for u in status["uplinks"] if u["name"] in 
 # uplinkd_with LIST: start it, and wait until these devices are in use.
 uplinkd_with() {
     systemctl restart uplinkd
-    until_true 60 active "$1"
+    until_true 120 active "$1"
 }
 
 # shares FILE ISP...: each of these ISPs carried some of the flows, nobody else any, and none was lost.
@@ -143,15 +142,17 @@ finish() {
     local job ns
     set +e
     systemctl stop uplinkd
-    uplinkctl flush >/dev/null || true
-    for job in $(jobs -p); do kill "$job" 2>/dev/null || true; done
-    if declare -f tidy >/dev/null; then tidy || true; fi
+    uplinkctl flush >/dev/null
+    for job in $(jobs -p) $(cat /run/stream.*.pid 2>/dev/null); do kill "$job" 2>/dev/null; done
+    rm -f /run/stream.*
+    wait
+    if declare -f tidy >/dev/null; then tidy; fi
     for ns in $(ip netns list | cut -d' ' -f1); do
         # What runs in it keeps it, and its cables, alive.
         ip netns pids "$ns" | xargs -r kill -KILL
         ip netns delete "$ns"
     done
     until_true 20 sh -c '! ip -br link | grep -qE "^(eth|ppp|lan)[0-9]"'
-    conntrack -F 2>/dev/null || true
+    conntrack -F 2>/dev/null
     sysctl -qw net.ipv4.ip_forward=0
 }

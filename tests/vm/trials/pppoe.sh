@@ -34,7 +34,7 @@ dial() {
     ip link set eth1 up
     pppd call isp1 >/run/pppd.log 2>&1 &
     pppd_pid=$!
-    until_true 60 ppp_has_default
+    until_true 120 ppp_has_default
 }
 
 ppp_has_default() {
@@ -93,12 +93,12 @@ trial_pppoe_redial() {
     ip netns pids isp1 | while read -r pid; do
         if [ "$(cat /proc/"$pid"/comm)" = pppd ]; then kill -TERM "$pid"; fi
     done
-    until_true 30 active eth2
+    until_true 60 active eth2
     gone=$(since "$started")
     ip route show default proto uplinkd | grep -q eth2 || fail "no default left: $(ip route)"
-    until_true 60 ppp_has_default
+    until_true 120 ppp_has_default
     dialled=$(since "$started")
-    until_true 60 active eth2,ppp0
+    until_true 120 active eth2,ppp0
     used=$(since "$started")
     sleep 1
     after=$(ppp_address)
@@ -118,9 +118,9 @@ trial_pppoe_silent() {
     sleep 2
     started=$(date +%s%N)
     silent 1 on
-    until_true 30 active eth2
+    until_true 60 active eth2
     gone=$(since "$started")
     silent 1 off
-    until_true 60 active eth2,ppp0
+    until_true 120 active eth2,ppp0
     echo "out of use after $gone ms; machine $(counted machine)"
 }

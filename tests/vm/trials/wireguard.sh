@@ -143,7 +143,7 @@ outage() {
     stream tunnel steady
     sleep 3
     if [ "$1" = silent ]; then silent "$isp" on; else ip -n "isp$isp" link set lan down; fi
-    until_true 30 active "eth$((3 - isp))"
+    until_true 60 active "eth$((3 - isp))"
     # Longer than the 15 s after which the kernel itself gives up its address.
     sleep 20
     report=$(counted tunnel)
