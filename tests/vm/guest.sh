@@ -5,7 +5,10 @@ set -euo pipefail
 . /trials/settings
 
 modprobe -a wireguard pppoe ppp_async vrf dummy sch_netem nf_flow_table
-DEBIAN_FRONTEND=noninteractive dpkg -i /trials/uplinkd.deb
+DEBIAN_FRONTEND=noninteractive dpkg -i /trials/uplinkd.deb >/run/dpkg 2>&1 || {
+    cat /run/dpkg
+    exit 1
+}
 systemctl stop uplinkd NetworkManager
 echo "guest: $(uname -r), $(systemd --version | head -n 1), $(uplinkctl --version), booted in $(cut -d' ' -f1 /proc/uptime) s"
 

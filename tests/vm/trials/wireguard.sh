@@ -6,8 +6,8 @@ wg_server() {
         umask 077
         for end in server machine; do wg genkey >/run/wg.$end; done
     )
-    ip link add wg0 type wireguard
-    ip link set wg0 netns internet
+    # Made there: its socket stays where it was made.
+    ip -n internet link add wg0 type wireguard
     ip netns exec internet wg set wg0 listen-port 51820 private-key /run/wg.server \
         peer "$(wg pubkey </run/wg.machine)" allowed-ips 10.99.0.2/32
     ip -n internet addr add 10.99.0.1/24 dev wg0
