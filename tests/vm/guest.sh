@@ -15,7 +15,7 @@ echo "guest: $(uname -r), $(systemd --version | head -n 1), $(uplinkctl --versio
 one() {
     local started=$SECONDS verdict=PASS
     # A trial prints its figures on its last line; the rest is for whoever reads why it failed.
-    timeout 400 bash /trials/one.sh "$1" "$2" >/run/said 2>&1 </dev/null || verdict=FAIL
+    timeout --kill-after 60 600 bash /trials/one.sh "$1" "$2" >/run/said 2>&1 </dev/null || verdict=FAIL
     echo "$verdict $2: $(tail -n 1 /run/said) ($((SECONDS - started)) s)"
     if [ $verdict = FAIL ]; then
         cat /run/said

@@ -2,5 +2,8 @@
 set -euo pipefail
 . /trials/kit.sh
 . "$1"
+# What a trial that ran out of time left behind.
+[ -z "$(ip netns list)" ] || (finish)
 trap finish EXIT
+trap 'fail "out of time"' TERM
 "trial_$2"
