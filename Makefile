@@ -39,7 +39,7 @@ rm -rf '$(1)' && mkdir -p '$(1)'
 tar --exclude=./.git --exclude=./build --exclude=./target --exclude=./vendor -cf - . | tar -xf - -C '$(1)'
 endef
 
-.PHONY: all help build check test lab-root figures demo lab-shell install deb rpm vendor deps toolchain clean
+.PHONY: all help build check test lab-root vm-test figures demo lab-shell install deb rpm vendor deps toolchain clean
 
 all: build
 
@@ -60,6 +60,11 @@ test: deps lab-root ## Install what the tests need and run them all, the lab inc
 
 lab-root: deps ## Make the Debian root that the lab boots (SUITE=trixie)
 	$(sudo) tests/lab/mkroot $(or $(SUITE),trixie)
+
+vm-test: lab-root ## Boot Debian's own kernel in a virtual machine and try PPPoE, WireGuard and more there (PATTERN='wg_*')
+	@tests/vm/deps
+	$(MAKE) deb
+	$(in_lab) $(sudo) tests/vm/run '$(or $(SUITE),trixie)' '$(or $(PATTERN),*)'
 
 figures: lab-root ## Print times, memory and processor use, measured in the lab (two minutes)
 	$(CARGO) bench --locked $(vendored) --bench plan
