@@ -5,6 +5,7 @@
 
 pub mod bus;
 mod call;
+pub mod delegated;
 pub mod nm;
 
 use std::fmt;

@@ -30,7 +30,7 @@ fn mark(slot: u8) -> Mark {
 
 fn ruleset() -> Ruleset {
     let uplink = |(name, slot)| (IfName::new(name).unwrap(), Slot::new(slot).unwrap());
-    Ruleset { uplinks: [("wan1", 1), ("wan2", 2)].map(uplink).to_vec(), masquerade_global: false }
+    Ruleset { uplinks: [("wan1", 1), ("wan2", 2)].map(uplink).to_vec(), nat6: BTreeMap::new() }
 }
 
 /// How many conntrack entries have these bits of ours, and how many have none.

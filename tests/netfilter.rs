@@ -19,7 +19,7 @@ use uplinkd::kernel::nft;
 
 fn ruleset(uplinks: &[(&str, u8)]) -> Ruleset {
     let uplink = |&(name, slot): &(&str, u8)| (IfName::new(name).unwrap(), Slot::new(slot).unwrap());
-    Ruleset { uplinks: uplinks.iter().map(uplink).collect(), masquerade_global: true }
+    Ruleset { uplinks: uplinks.iter().map(uplink).collect(), nat6: BTreeMap::new() }
 }
 
 fn mark(slot: u8) -> Mark {

@@ -9,8 +9,12 @@
 //! with the exact sequence number that its own packet tells. Nobody else does it reliably: over another
 //! uplink the server sees a stranger, to whom it, or a carrier's NAT on the way, rather says nothing.
 
+mod nat6;
+
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
+pub use self::nat6::{Others, Pair, Translation};
 use super::layout::{MARK_MASK, Slot};
 use super::net::IfName;
 use super::stream::Stream;
@@ -90,9 +94,8 @@ impl fmt::Display for Generation {
 pub struct Ruleset {
     /// The uplinks by interface; at least one, and one an interface.
     pub uplinks: Vec<(IfName, Slot)>,
-    /// Masquerade global IPv6 sources as well: with two providers, half of what the LAN sends would otherwise leave
-    /// with a source address that the provider drops (RFC 2827).
-    pub masquerade_global: bool,
+    /// What becomes of IPv6 sources, by uplink; where nothing is said, private ones are masqueraded.
+    pub nat6: BTreeMap<Slot, Translation>,
 }
 
 impl Ruleset {
@@ -116,10 +119,11 @@ impl Ruleset {
         let keep = !MARK_MASK;
         let names: Vec<_> = self.uplinks.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let names = names.join(", ");
-        let jumps: Vec<_> =
-            self.uplinks.iter().map(|(name, slot)| format!("\"{name}\" : goto slot_{slot}")).collect();
-        let jumps = jumps.join(", ");
-        let sources = if self.masquerade_global { "{ 2000::/3, fc00::/7 }" } else { "fc00::/7" };
+        let to_chains = |of: &str| {
+            let jumps = self.uplinks.iter().map(|(name, slot)| format!("\"{name}\" : goto {of}_{slot}"));
+            jumps.collect::<Vec<_>>().join(", ")
+        };
+        let (jumps, jumps6) = (to_chains("slot"), to_chains("nat6"));
         let mut text = String::new();
         for (name, slot) in &self.uplinks {
             // Bits of a mark that are not ours stay as they are.
@@ -131,6 +135,7 @@ impl Ruleset {
                  \t}}\n",
                 slot.mark().value(),
             );
+            text += &self.translation(*slot).chain(name, *slot);
         }
         // In an output chain nft 1.0.6 takes no word for the priority of dstnat, -100.
         let _ = write!(
@@ -175,12 +180,35 @@ impl Ruleset {
              \t\toifname != {{ {names} }} return\n\
              \t\tfib saddr . oif type local return\n\
              \t\tip saddr {{ 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 }} masquerade\n\
-             \t\tip6 saddr {sources} masquerade\n\
+             \t\tmeta nfproto ipv6 oifname vmap {{ {jumps6} }}\n\
              \t\tfib saddr type local masquerade\n\
              \t}}\n",
         );
-        text
+        text + &self.inbound6()
     }
+
+    fn translation(&self, slot: Slot) -> Translation {
+        self.nat6.get(&slot).cloned().unwrap_or_default()
+    }
+
+    /// Behind the administrator's own port forwards: the first that rewrites a destination is the last.
+    fn inbound6(&self) -> String {
+        let doors = self.uplinks.iter().filter_map(|(name, slot)| self.translation(*slot).inbound(name));
+        let doors: String = doors.collect();
+        match doors.is_empty() {
+            true => doors,
+            false => format!(
+                "\tchain translated_back {{\n\
+                 \t\ttype nat hook prerouting priority dstnat + 5; policy accept;\n\
+                 {doors}\t}}\n"
+            ),
+        }
+    }
+}
+
+/// As the elements of a set.
+fn joined(elements: &[impl ToString]) -> String {
+    elements.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -189,7 +217,7 @@ mod tests {
 
     fn ruleset(uplinks: &[(&str, u8)]) -> Ruleset {
         let uplink = |&(name, slot): &(&str, u8)| (IfName::new(name).unwrap(), Slot::new(slot).unwrap());
-        Ruleset { uplinks: uplinks.iter().map(uplink).collect(), masquerade_global: false }
+        Ruleset { uplinks: uplinks.iter().map(uplink).collect(), nat6: BTreeMap::new() }
     }
 
     #[test]
@@ -201,15 +229,25 @@ mod tests {
 }
 delete table inet uplinkd
 table inet uplinkd {
-	chain generation_e95f8be3d6a241b9 {
+	chain generation_fcc3c60fa90c7ef2 {
 	}
 	chain slot_1 {
 		comment "wan.7"
 		ct mark set ct mark & 0xc0ffffff | 0x01000000
 	}
+	chain nat6_1 {
+		comment "wan.7"
+		ip6 saddr fc00::/7 masquerade
+		fib saddr type local masquerade
+	}
 	chain slot_63 {
 		comment "br-isp@x:y"
 		ct mark set ct mark & 0xc0ffffff | 0x3f000000
+	}
+	chain nat6_63 {
+		comment "br-isp@x:y"
+		ip6 saddr fc00::/7 masquerade
+		fib saddr type local masquerade
 	}
 	chain restore {
 		type filter hook prerouting priority mangle; policy accept;
@@ -251,7 +289,7 @@ table inet uplinkd {
 		oifname != { "wan.7", "br-isp@x:y" } return
 		fib saddr . oif type local return
 		ip saddr { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 } masquerade
-		ip6 saddr fc00::/7 masquerade
+		meta nfproto ipv6 oifname vmap { "wan.7" : goto nat6_1, "br-isp@x:y" : goto nat6_63 }
 		fib saddr type local masquerade
 	}
 }
@@ -260,9 +298,23 @@ table inet uplinkd {
     }
 
     #[test]
-    fn global_sources_are_masqueraded_on_demand() {
-        let ruleset = Ruleset { masquerade_global: true, ..ruleset(&[("a", 1)]) };
-        assert!(ruleset.text().contains("ip6 saddr { 2000::/3, fc00::/7 } masquerade"));
+    fn a_translation_is_that_of_its_uplink_and_lets_in_only_where_it_says_so() {
+        let pair = |inbound| Pair {
+            inside: "fd77::/64".parse().unwrap(),
+            outside: "2001:db8:2:a01::/64".parse().unwrap(),
+            inbound,
+        };
+        let with = |inbound| {
+            let translation = Translation { pairs: vec![pair(inbound)], ..Translation::default() };
+            let nat6 = BTreeMap::from([(Slot::new(2).unwrap(), translation)]);
+            Ruleset { nat6, ..ruleset(&[("a", 1), ("b", 2)]) }.text()
+        };
+        let snat = "\tchain nat6_2 {\n\t\tcomment \"b\"\n\t\tsnat ip6 prefix to ip6 saddr map";
+        for inbound in [false, true] {
+            assert!(with(inbound).contains(snat), "{}", with(inbound));
+            assert_eq!(with(inbound).contains("iifname \"b\" dnat ip6 prefix"), inbound);
+            assert_eq!(with(inbound).contains("chain translated_back"), inbound);
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::Ipv6Net;
+
 use super::health::Connectivity;
 use super::layout::Slot;
 use super::net::{Family, IfIndex, IfName, MacAddr, Metric, PerFamily, Pref, TableId};
@@ -93,6 +95,8 @@ pub struct Address {
     pub tentative: bool,
     /// Global scope.
     pub global: bool,
+    /// `IFA_F_DEPRECATED`: its preferred lifetime is over (RFC 4862), so nothing new should begin from it.
+    pub deprecated: bool,
 }
 
 /// A default route that is not ours.
@@ -201,4 +205,6 @@ pub struct IpFacts {
     pub resolvers: Vec<IpAddr>,
     /// What its own check says; none where it does not check.
     pub connectivity: Option<Connectivity>,
+    /// The prefixes that the network delegates over this link (RFC 8415, IA_PD), for other links to use.
+    pub delegated: Vec<Ipv6Net>,
 }

@@ -5,6 +5,7 @@
 //! documentation.
 
 mod family;
+mod nat6;
 mod sysctls;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use self::family::FamilyPlan;
+use self::nat6::Sources;
 use self::sysctls::sysctls;
 use super::diff::Desired;
 use super::discover::{Found, discover};
@@ -54,12 +56,16 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
             .map(|ip| format!("{ip} is the address of two uplinks; sockets bound to it follow the default")),
     );
 
+    let forwards = multihomed && (observed.forwards.v4 || observed.forwards.v6);
+    let sources = Sources::new(&uplinks, observed, &active.v6);
+    let prefixes = PerFamily { v4: Vec::new(), v6: sources.kept(forwards) };
+
     let mut desired = Desired::default();
     for family in Family::BOTH {
         let mut part =
             FamilyPlan { family, uplinks: &uplinks, observed, desired: &mut desired, notes: &mut notes };
         part.tables();
-        part.rules(&shared);
+        part.rules(&shared, &prefixes[family]);
         if multihomed {
             part.balanced_default(&active[family], config.all_down);
             part.moves(&active[family], health, &shared);
@@ -67,11 +73,10 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
     }
     if multihomed {
         desired.sysctls = sysctls(&uplinks, observed);
-        if observed.forwards.v4 || observed.forwards.v6 {
+        if forwards {
             let marked = uplinks.iter().map(|u| (u.dev.name.clone(), u.slot)).collect();
-            let masquerade_global = uplinks.iter().filter(|u| u.legs.v6.configured()).count() > 1;
-            desired.ruleset =
-                Some(Ruleset { uplinks: marked, masquerade_global }).filter(|r| !r.uplinks.is_empty());
+            let nat6 = sources.translations(&mut notes);
+            desired.ruleset = Some(Ruleset { uplinks: marked, nat6 }).filter(|r| !r.uplinks.is_empty());
             desired.flows = flows(&uplinks, &shared);
         }
     }

@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Named one by one, so that the bus drops the rest and a Wi-Fi scan (access points that come and go, signal
 /// strengths, bit rates) or a statistics tick does not even wake us. An activation still sends dozens: settle first.
 /// D-Bus Specification, "Match Rules"; NetworkManager D-Bus API reference, the interfaces named.
-const RULES: [&str; 10] = [
+const RULES: [&str; 11] = [
     "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.DBus.Properties',\
      member='PropertiesChanged',arg0='org.freedesktop.NetworkManager.Device'",
     "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.DBus.Properties',\
@@ -34,6 +34,8 @@ const RULES: [&str; 10] = [
      member='PropertiesChanged',arg0='org.freedesktop.NetworkManager.IP6Config'",
     "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.DBus.Properties',\
      member='PropertiesChanged',arg0='org.freedesktop.NetworkManager.DHCP4Config'",
+    "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.DBus.Properties',\
+     member='PropertiesChanged',arg0='org.freedesktop.NetworkManager.DHCP6Config'",
     "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.NetworkManager.Device',\
      member='StateChanged'",
     "type='signal',sender='org.freedesktop.NetworkManager',\

@@ -18,6 +18,7 @@ mod flap;
 mod hooks;
 mod input;
 mod install;
+mod ipv6;
 mod manual;
 mod metered;
 mod observers;

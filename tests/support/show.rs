@@ -77,9 +77,10 @@ impl World {
             write!(f, "    {inet} {}/{}", a.ip, a.prefix_len)?;
             writeln!(
                 f,
-                "{}{}",
+                "{}{}{}",
                 if a.secondary { " secondary" } else { "" },
-                if a.tentative { " tentative" } else { "" }
+                if a.tentative { " tentative" } else { "" },
+                if a.deprecated { " deprecated" } else { "" }
             )?;
         }
         for n in self.neighbours.iter().filter(|n| n.dev == link.index) {
@@ -117,6 +118,7 @@ fn facts(f: &mut Formatter<'_>, facts: &LinkFacts) -> fmt::Result {
     for (n, ip) in [(4, &facts.ip.v4), (6, &facts.ip.v6)] {
         ip.gateway.iter().try_for_each(|ip| writeln!(f, "    nm IP{n}.GATEWAY {ip}"))?;
         ip.offered.iter().try_for_each(|ip| writeln!(f, "    nm DHCP{n}.routers {ip}"))?;
+        ip.delegated.iter().try_for_each(|net| writeln!(f, "    nm DHCP{n}.ip6_prefix {net}"))?;
     }
     facts.settings.iter().try_for_each(|(k, v)| writeln!(f, "    nm user.data uplinkd.{k}={v}"))
 }

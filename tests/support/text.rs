@@ -3,13 +3,14 @@
 //! ```text
 //! # The number, the name, the flags, the type; then, where there are any, kind and master.
 //! 2: eth0: <UP,LOWER_UP> ether 02:00:5e:00:53:02
-//!     inet 192.0.2.10/24                 # also: peer PREFIX, scope link, secondary, tentative
+//!     inet 192.0.2.10/24                 # also: peer PREFIX, scope link, secondary, tentative, deprecated
 //!     inet6 2001:db8:1::10/64
 //!     neigh 192.0.2.1 lladdr 02:00:5e:00:53:01
 //!     nm connection "Fiber" 6f1b… 802-3-ethernet activated
 //!     nm metered yes                     # also: vpn, shared
 //!     nm IP4.GATEWAY 192.0.2.1           # also: IP6.GATEWAY
 //!     nm DHCP4.routers 192.0.2.1         # also: DHCP6.routers; what the network offers
+//!     nm DHCP6.ip6_prefix 2001:db8:1::/56
 //!     nm user.data uplinkd.weight=2
 //! 3: ppp0: <UP,LOWER_UP> ppp kind ppp    # also: none, rawip, loopback
 //!
@@ -172,6 +173,7 @@ fn of_link(world: &mut World, words: &mut Words) {
                 secondary: false,
                 tentative: false,
                 global: true,
+                deprecated: false,
             };
             while words.more() {
                 match words.next() {
@@ -182,6 +184,7 @@ fn of_link(world: &mut World, words: &mut Words) {
                     "scope" => address.global = words.next() == "global",
                     "secondary" => address.secondary = true,
                     "tentative" => address.tentative = true,
+                    "deprecated" => address.deprecated = true,
                     other => panic!("{other}"),
                 }
             }
@@ -235,6 +238,7 @@ fn facts(facts: &mut LinkFacts, words: &mut Words) {
         "IP6.GATEWAY" => facts.ip.v6.gateway = Some(words.parsed()),
         "DHCP4.routers" => facts.ip.v4.offered.push(words.parsed()),
         "DHCP6.routers" => facts.ip.v6.offered.push(words.parsed()),
+        "DHCP6.ip6_prefix" => facts.ip.v6.delegated.push(words.parsed()),
         "user.data" => {
             let pair = words.next().strip_prefix("uplinkd.").and_then(|pair| pair.split_once('='));
             let (key, value) = pair.expect("uplinkd.KEY=VALUE");

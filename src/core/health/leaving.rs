@@ -115,6 +115,8 @@ mod tests {
             probes: None,
             limits: Default::default(),
             failback,
+            nat6: Default::default(),
+            prefixes: Vec::new(),
             legs: PerFamily { v4: leg, v6: Leg::default() },
         };
         let active = PerFamily { v4: Vec::from_iter(active.then_some(key().0)), v6: Vec::new() };

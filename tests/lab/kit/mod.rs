@@ -44,6 +44,7 @@ pub mod steady;
 pub mod traffic;
 
 mod cgroup;
+mod delegation;
 mod dns;
 mod http;
 mod lab;
