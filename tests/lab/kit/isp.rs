@@ -127,23 +127,25 @@ impl Isp {
         let ns = Ns::new(&format!("isp {number}"));
         ns.sysctl("net.ipv4.ip_forward", "1");
         ns.sysctl("net.ipv6.conf.all.forwarding", "1");
-        if spec.same_router {
-            ns.sysctl("net.ipv6.conf.default.addr_gen_mode", "1");
-        }
         internet.ns.ip(&format!(
             "link add isp{number} type veth peer name wan netns {}\nlink set isp{number} master core up",
             ns.path()
         ));
+        ns.ip(&format!(
+            "link add lan type veth peer name eth{number} address 02:77:00:00:00:{number:02x} netns {}\n",
+            machine.path()
+        ));
+        if spec.same_router {
+            ns.sysctl("net.ipv6.conf.lan.addr_gen_mode", "1");
+        }
         let mut lines = format!(
-            "link add lan type veth peer name eth{number} address 02:77:00:00:00:{number:02x} netns {}\n\
-             link set lan address 02:15:00:00:00:{number:02x} up\n\
+            "link set lan address 02:15:00:00:00:{number:02x} up\n\
              link set wan up\n\
              addr add {}/24 dev wan\n\
              addr add {}/64 dev wan nodad\n\
              addr add {}/{} dev lan\n\
              route add default via 198.51.100.254\n\
              route add default via 2001:db8:ff00::fe\n",
-            machine.path(),
             public4(number),
             transit6(number),
             spec.gateway,
@@ -171,6 +173,7 @@ impl Isp {
         isp.ns.nft(
             "table inet gate {
                 counter spoofed { }
+                set spoofers { type ipv6_addr . ipv6_addr; size 1024; flags dynamic; }
                 chain customer { type filter hook forward priority -10; }
             }",
         );
@@ -245,6 +248,12 @@ impl Isp {
         words.nth(1).and_then(|number| number.parse().ok()).expect("nft prints the counter")
     }
 
+    /// Who they were over IPv6, and to whom, as nft lists them.
+    #[track_caller]
+    pub fn spoofers(&self) -> String {
+        self.ns.cmd(&["nft", "list", "set", "inet", "gate", "spoofers"]).ok()
+    }
+
     /// Its own, and that of its slow wire.
     pub(super) fn namespaces(&self) -> Vec<Ns> {
         let wire = self.state().relay.as_ref().map(|relay| relay.ns.clone());
@@ -286,7 +295,7 @@ impl Isp {
             }}
             flush chain inet gate customer
             add rule inet gate customer iifname lan ip saddr != {subnet} counter name spoofed drop
-            add rule inet gate customer iifname lan ip6 saddr != {{ {prefix}/63, {delegated}, fe80::/10 }} counter name spoofed drop
+            add rule inet gate customer iifname lan ip6 saddr != {{ {prefix}/63, {delegated}, fe80::/10 }} counter name spoofed update @spoofers {{ ip6 saddr . ip6 daddr }} drop
             ",
             prefix = prefix6(self.number),
             delegated = delegated6(self.number),
