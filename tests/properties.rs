@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::Ipv6Net;
 use proptest::prelude::*;
