@@ -80,7 +80,7 @@ fn rules() -> Vec<Rule> {
                 rule(base.mark(slot), Selector::Mark(slot.mark()), table, None),
                 rule(
                     base.from_address(slot),
-                    Selector::From(address.parse::<IpAddr>().unwrap().into()),
+                    Selector::From(address.parse::<std::net::IpAddr>().unwrap().into()),
                     table,
                     None,
                 ),
