@@ -54,6 +54,7 @@ fn settled(count: u8) -> (Observed, Slots) {
                 secondary: false,
                 tentative: false,
                 global: true,
+                deprecated: false,
             });
             observed.defaults.push(DefaultRoute {
                 family,

@@ -8,6 +8,7 @@ pub mod diff;
 pub mod discover;
 pub mod health;
 pub mod layout;
+pub mod nat6;
 pub mod net;
 pub mod nft;
 pub mod observed;

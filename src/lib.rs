@@ -95,7 +95,7 @@
 //! own, which stay. So main remains the arbiter: a VPN that adds a better default, the two /1 routes of OpenVPN, the
 //! rules of wg-quick or Tailscale win by the kernel's own rules, whoever started first, and no tunnel leaks.
 //!
-//! For the same reason none of our rules takes everything. Each selects a mark, a source address or a device of one
+//! For the same reason none of our rules takes everything. Each selects a mark, a source address or prefix, or a device of one
 //! uplink; the one that selects all, first in the block, looks only at routes of main that are more specific than a /1,
 //! so that what is meant for the LAN stays there. A catch-all ahead of main would take the traffic of every VPN. Only
 //! where an uplink's own default has metric 0, which leaves no better one, or where nothing is to leave while all uplinks

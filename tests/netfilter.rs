@@ -12,14 +12,31 @@ use namespace::{Neighbour, nft as foreign, sh};
 use tokio::time::timeout;
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{IfName, Mark};
-use uplinkd::core::nft::{Generation, Ruleset};
+use uplinkd::core::nft::{Generation, Others, Pair, Ruleset, Translation};
 use uplinkd::kernel::conntrack::adopt;
 use uplinkd::kernel::nfnl::{Watch, loaded_generation};
 use uplinkd::kernel::nft;
 
 fn ruleset(uplinks: &[(&str, u8)]) -> Ruleset {
     let uplink = |&(name, slot): &(&str, u8)| (IfName::new(name).unwrap(), Slot::new(slot).unwrap());
-    Ruleset { uplinks: uplinks.iter().map(uplink).collect(), masquerade_global: true, ..Ruleset::default() }
+    Ruleset { uplinks: uplinks.iter().map(uplink).collect(), ..Ruleset::default() }
+}
+
+/// Everything that can be said of IPv6 sources.
+fn translation() -> Translation {
+    let pair = |inside: &str, outside: &str, inbound| Pair {
+        inside: inside.parse().unwrap(),
+        outside: outside.parse().unwrap(),
+        inbound,
+    };
+    Translation {
+        own: ["2001:db8:1::/64", "2001:db8:a:a00::/56"].map(|net| net.parse().unwrap()).to_vec(),
+        pairs: vec![
+            pair("fd01::/64", "2001:db8:a:a01::/64", true),
+            pair("2001:db8:b:1::/64", "2001:db8:a:a02::/64", false),
+        ],
+        others: Others::All,
+    }
 }
 
 fn mark(slot: u8) -> Mark {
@@ -37,7 +54,9 @@ fn rulesets_of_every_size_load_and_load_again() {
             let uplinks: Vec<_> = names.iter().map(String::as_str).zip(1..).collect();
             // All that only some machines need, as well.
             let narrow = uplinks.iter().map(|(name, n)| (IfName::new(name).unwrap(), 1280 + u32::from(*n)));
-            let ruleset = Ruleset { narrow: narrow.collect(), restore_own: true, ..ruleset(&uplinks) };
+            let plain = ruleset(&uplinks);
+            let nat6 = plain.uplinks.iter().map(|(_, slot)| (*slot, translation())).collect();
+            let ruleset = Ruleset { nat6, narrow: narrow.collect(), restore_own: true, ..plain };
             nft::drop_table().await.unwrap();
             nft::check(&ruleset.text()).await.unwrap();
             assert_eq!(loaded_generation().await.unwrap(), None, "a check changes nothing");
@@ -250,11 +269,16 @@ fn flows_get_marks_and_addresses() {
             "ip address add 10.1.0.9/24 dev eth",
             "ip address add 198.18.0.9/24 dev eth",
             "ip address add fd00::9/64 dev eth nodad",
+            "ip address add fd01::9/64 dev eth nodad",
+            "ip address add 2001:db8:a:a00::9/64 dev eth nodad",
+            "ip address add 2001:db8:b:1::9/64 dev eth nodad",
+            "ip address add 2001:db8:b:2::9/64 dev eth nodad",
             "ip link set eth up",
             "ip route add default via 10.1.0.1",
             "ip route add default via fd00::1",
         ]);
-        nft::load(&ruleset(&[("wan.1", 1), ("wan.2", 3)]).text()).await.unwrap();
+        let nat6 = BTreeMap::from([(Slot::new(1).unwrap(), translation())]);
+        nft::load(&Ruleset { nat6, ..ruleset(&[("wan.1", 1), ("wan.2", 3)]) }.text()).await.unwrap();
         // Somebody else's bits in every flow, and a tunnel's mark on the packets to one port.
         for hook in ["prerouting", "output"] {
             foreign(&format!(
@@ -276,6 +300,11 @@ fn flows_get_marks_and_addresses() {
         assert_eq!(seen(Some(&lan), "10.1.0.9", "203.0.113.1:1001"), "192.0.2.2");
         assert_eq!(seen(Some(&lan), "fd00::9", "[2001:db8:9::1]:1002"), "2001:db8:1::2");
         assert_eq!(seen(Some(&lan), "198.18.0.9", "203.0.113.1:1003"), "198.18.0.9");
+        // Of global IPv6 sources only those of the uplink's own prefixes; or prefix by prefix, host by host.
+        assert_eq!(seen(Some(&lan), "2001:db8:a:a00::9", "[2001:db8:9::1]:1008"), "2001:db8:a:a00::9");
+        assert_eq!(seen(Some(&lan), "fd01::9", "[2001:db8:9::1]:1009"), "2001:db8:a:a01::9");
+        assert_eq!(seen(Some(&lan), "2001:db8:b:1::9", "[2001:db8:9::1]:1010"), "2001:db8:a:a02::9");
+        assert_eq!(seen(Some(&lan), "2001:db8:b:2::9", "[2001:db8:9::1]:1011"), "2001:db8:1::2");
         // From here: an address of the interface stays, private or not; another interface's goes.
         assert_eq!(seen(None, "192.168.77.2", "203.0.113.1:1004"), "192.168.77.2");
         assert_eq!(seen(None, "198.51.100.2", "203.0.113.1:1005"), "192.0.2.2");

@@ -5,8 +5,10 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
+use ipnet::Ipv6Net;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use support::arbitrary::{RESOLVERS, destinations, world};
@@ -168,7 +170,12 @@ proptest! {
                 let leg = &uplink.legs[family];
                 let own = leg.addresses.iter().filter(|_| leg.preference().is_some()).map(|net| net.addr());
                 let own = own.filter(|ip| !shared(*ip));
-                let by_source = own.map(|ip| Packet { from: Some(ip), ..Packet::to(to) });
+                // A prefix that is delegated by it, for as long as it carries what is new.
+                let carries = plan.active[family].contains(&uplink.slot) && family == Family::V6;
+                let claims = |net: &Ipv6Net| plan.uplinks.iter().filter(|u| u.prefixes.contains(net)).count();
+                let prefixes = uplink.prefixes.iter().filter(|net| carries && claims(net) == 1);
+                let hosts = prefixes.map(|net| IpAddr::V6((net.addr().to_bits() | 0xff_0000_0000_0000_0009).into()));
+                let by_source = own.chain(hosts).map(|ip| Packet { from: Some(ip), ..Packet::to(to) });
                 let by_mark = Packet { mark: uplink.slot.mark().value(), ..Packet::to(to) };
                 let by_device = Packet { oif: Some(uplink.dev.index), ..Packet::to(to) };
                 for packet in by_source.chain([by_mark, by_device]) {

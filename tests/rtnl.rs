@@ -70,12 +70,21 @@ fn rules() -> Vec<Rule> {
             table,
             suppress_prefixlen,
         };
-        let address = if family == Family::V4 { "192.0.2.10" } else { "2001:db8:1::10" };
+        let (address, prefix) = match family {
+            Family::V4 => ("192.0.2.10", "198.51.100.0/25"),
+            Family::V6 => ("2001:db8:1::10", "2001:db8:1:a00::/56"),
+        };
         let of_slot = |n| {
             let (slot, table) = (slot(n), slot(n).table());
             [
                 rule(base.mark(slot), Selector::Mark(slot.mark()), table, None),
-                rule(base.from_address(slot), Selector::From(address.parse().unwrap()), table, None),
+                rule(
+                    base.from_address(slot),
+                    Selector::From(address.parse::<std::net::IpAddr>().unwrap().into()),
+                    table,
+                    None,
+                ),
+                rule(base.from_address(slot), Selector::From(prefix.parse().unwrap()), table, None),
                 rule(base.device(slot), Selector::Oif(IfName::new("gone.7").unwrap()), table, None),
             ]
         };

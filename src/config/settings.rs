@@ -6,9 +6,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
+
 use super::keys::{Key, Refusal, Value};
 use super::table::SETTINGS;
 use crate::core::health::Limit;
+use crate::core::nat6::Nat6;
 use crate::core::net::{Tier, UplinkName, Weight};
 use crate::core::probe::{Kind, Probe};
 
@@ -33,6 +36,10 @@ pub struct Settings {
     pub failback: Option<FailbackMode>,
     /// How long they have to end where they are drained.
     pub drain_time: Option<Duration>,
+    /// What becomes of IPv6 sources of others that leave by it.
+    pub nat6: Option<Nat6>,
+    /// The IPv6 prefixes that are its own.
+    pub prefix: Option<Vec<Ipv6Net>>,
 }
 
 /// What becomes of running flows on an uplink that lives on while a better one takes over.
@@ -59,6 +66,8 @@ impl Settings {
             limits: later.limits.into_iter().fold(self.limits, overlaid),
             failback: later.failback.or(self.failback),
             drain_time: later.drain_time.or(self.drain_time),
+            nat6: later.nat6.or(self.nat6),
+            prefix: later.prefix.or(self.prefix),
         }
     }
 
@@ -197,8 +206,8 @@ mod tests {
                 "metered: yes is not allowed; true or false",
                 "name: main is not allowed; 1 to 32 of A-Z a-z 0-9 . _ - beginning with a letter, \
                  and not main, local, default, all or none",
-                "wieght: no such key here; did you mean `weight`? allowed: name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time",
-                "match: no such key here; allowed: name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time",
+                "wieght: no such key here; did you mean `weight`? allowed: name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix",
+                "match: no such key here; allowed: name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix",
             ]
         );
     }
@@ -229,7 +238,7 @@ mod tests {
         assert_eq!(read("name=a=b").map_err(|e| e.starts_with("name: a=b is not allowed; ")), Err(true));
         assert_eq!(
             read("=2"),
-            Err("\"\": no such key here; allowed: name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time".to_owned())
+            Err("\"\": no such key here; allowed: name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix".to_owned())
         );
     }
 }

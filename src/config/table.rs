@@ -4,15 +4,18 @@
 
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
+
 use super::keys::{Key, Kind};
 use super::matcher::{LinkType, Matcher, Pattern};
 use super::settings::{FailbackMode, Settings};
 use super::{AllDown, Config};
 use crate::core::health::Limit;
+use crate::core::nat6::{Nat6, is_internet};
 use crate::core::net::{Tier, UplinkName, Weight};
 
 /// The keys of a section beside `match`.
-pub static SETTINGS: [Key<Settings>; 18] = [
+pub static SETTINGS: [Key<Settings>; 20] = [
     Key {
         name: "name",
         allowed: UplinkName::ALLOWED,
@@ -164,10 +167,38 @@ pub static SETTINGS: [Key<Settings>; 18] = [
         kind: Kind::Text,
         put: |settings, value| value.time(ms(1000), 24 * HOUR).map(|t| settings.drain_time = Some(t)),
     },
+    Key {
+        name: "nat6",
+        allowed: Nat6::ALLOWED,
+        help: "what becomes of IPv6 sources that are not its own and leave by it",
+        kind: Kind::Text,
+        put: |settings, value| value.text()?.parse().ok().map(|nat6| settings.nat6 = Some(nat6)),
+    },
+    Key {
+        name: "prefix",
+        allowed: "at most 16 IPv6 prefixes of the internet, of 16 to 64 bits, like 2001:db8:1::/56; outside of TOML with ; \
+                  between them",
+        help: "the prefixes that are delegated by it; those that its manager knows unless told otherwise",
+        kind: Kind::Texts,
+        put: |settings, value| {
+            let read = |text: &str| text.trim().parse::<Ipv6Net>().ok().filter(is_prefix);
+            let prefixes = value.text()?.split(';').map(read).collect::<Option<Vec<_>>>()?;
+            let all = settings.prefix.get_or_insert_default();
+            all.extend(prefixes);
+            (all.len() <= MOST_PREFIXES).then_some(())
+        },
+    },
 ];
 
 /// More would only cost.
 const MOST_PROBES: usize = 16;
+
+/// Each is a rule.
+const MOST_PREFIXES: usize = 16;
+
+fn is_prefix(net: &Ipv6Net) -> bool {
+    (16..=64).contains(&net.prefix_len()) && net.trunc() == *net && is_internet(net)
+}
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::health::{Health, Thresholds};
 use super::layout::Slot;
+use super::nat6::is_internet;
 use super::net::{Device, Family, IfIndex, PerFamily, TableId, Tier, UplinkName};
 use super::observed::{Address, Link, LinkFacts, Manager, Observed, Stage};
 use super::slots::{Identity, Slots};
@@ -208,11 +209,19 @@ impl<'a> Candidate<'a> {
         configured.or(profile).or_else(remembered).or_else(interface).unwrap_or_else(UplinkName::nameless)
     }
 
+    /// What is delegated by it: what is configured, else what its manager says.
+    fn prefixes(&self) -> Vec<Ipv6Net> {
+        let told = || self.facts.map(|facts| facts.ip.v6.delegated.clone()).unwrap_or_default();
+        let mut prefixes = self.settings.prefix.clone().unwrap_or_else(told);
+        prefixes.retain(is_internet);
+        Ipv6Net::aggregate(&prefixes)
+    }
+
     fn leg(&self, observed: &Observed, family: Family) -> Leg {
         let Link { index, up, carrier, .. } = *self.link;
         let own = observed.addresses.iter().filter(|a| a.dev == index && usable_address(a, family));
         let mut own: Vec<&Address> = own.collect();
-        own.sort_by_key(|a| a.secondary && family == Family::V4);
+        own.sort_by_key(|a| (a.deprecated, a.secondary && family == Family::V4));
         let gateway = self.gateway(observed, family);
         let metric = observed
             .defaults
@@ -364,6 +373,8 @@ fn name_and_number(mut candidates: Vec<Candidate<'_>>, observed: &Observed, foun
             probes: candidate.settings.probes.clone(),
             limits: Thresholds::DEFAULT.with(&candidate.settings.limits),
             failback: failback(&candidate.settings, metered),
+            nat6: candidate.settings.nat6.unwrap_or_default(),
+            prefixes: candidate.prefixes(),
             legs: PerFamily::from_fn(|family| candidate.leg(observed, family)),
         });
     }

@@ -8,7 +8,7 @@
 //! | table | `7000 + slot`; 7000 itself holds the ways to the uplinks' resolvers, the balanced default where main has no room for it, and the `unreachable` one of `all-down = "block"` |
 //! | rule base + 0 | `lookup main suppress_prefixlength 1` |
 //! | rule base + 100 + slot | `fwmark MARK lookup TABLE` |
-//! | rule base + 200 + slot | `from ADDRESS lookup TABLE` |
+//! | rule base + 200 + slot | `from ADDRESS lookup TABLE`, and `from PREFIX` for each IPv6 prefix that is delegated by the uplink |
 //! | rule base + 300 + slot | `oif DEVICE lookup TABLE` |
 //! | rule 32764 | `to 0.0.0.0/1 lookup main suppress_prefixlength 0`, and for `128.0.0.0/1`, ahead of 32765 |
 //! | rule 32765 | `lookup 7000` |
@@ -135,7 +135,7 @@ impl Base {
         Pref(self.0 + 100 + u32::from(slot.0))
     }
 
-    /// `from ADDRESS lookup TABLE`.
+    /// `from ADDRESS lookup TABLE`, or `from PREFIX`.
     pub fn from_address(self, slot: Slot) -> Pref {
         Pref(self.0 + 200 + u32::from(slot.0))
     }

@@ -9,8 +9,12 @@
 //! with the exact sequence number that its own packet tells. Nobody else does it reliably: over another
 //! uplink the server sees a stranger, to whom it, or a carrier's NAT on the way, rather says nothing.
 
+mod nat6;
+
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
+pub use self::nat6::{Others, Pair, Translation};
 use super::layout::{MARK_MASK, Slot};
 use super::net::IfName;
 use super::stream::Stream;
@@ -93,15 +97,14 @@ pub const ETHERNET_MTU: u32 = 1500;
 pub struct Ruleset {
     /// The uplinks by interface; at least one, and one an interface.
     pub uplinks: Vec<(IfName, Slot)>,
-    /// Masquerade global IPv6 sources as well: with two providers, half of what the LAN sends would otherwise leave
-    /// with a source address that the provider drops (RFC 2827).
-    pub masquerade_global: bool,
     /// Uplinks that carry less than [`ETHERNET_MTU`], by interface, with what they carry, in bytes: TCP connections
     /// over them are told so as they begin, since many a server never hears that its packets are too big.
     pub narrow: Vec<(IfName, u32)>,
     /// Two uplinks have one address, so that a source tells nothing: what this machine sends takes the uplink of its
     /// connection by the mark.
     pub restore_own: bool,
+    /// What becomes of IPv6 sources, by uplink; where nothing is said, private ones are masqueraded.
+    pub nat6: BTreeMap<Slot, Translation>,
 }
 
 impl Ruleset {
@@ -125,11 +128,10 @@ impl Ruleset {
         let keep = !MARK_MASK;
         let names: Vec<_> = self.uplinks.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let names = names.join(", ");
-        let slots = |verb: &str| {
-            let slot = |(name, slot): &(IfName, Slot)| format!("\"{name}\" : {verb} slot_{slot}");
-            self.uplinks.iter().map(slot).collect::<Vec<_>>().join(", ")
+        let by_uplink = |verb: &str, chain: &str| {
+            let jump = |(name, slot): &(IfName, Slot)| format!("\"{name}\" : {verb} {chain}_{slot}");
+            self.uplinks.iter().map(jump).collect::<Vec<_>>().join(", ")
         };
-        let sources = if self.masquerade_global { "{ 2000::/3, fc00::/7 }" } else { "fc00::/7" };
         let mut text = String::new();
         for (name, slot) in &self.uplinks {
             // Bits of a mark that are not ours stay as they are.
@@ -141,6 +143,7 @@ impl Ruleset {
                  \t}}\n",
                 slot.mark().value(),
             );
+            text += &self.translation(*slot).chain(name, *slot);
         }
         // In an output chain nft 1.0.6 takes no word for the priority of dstnat, -100. What comes in by an uplink has its
         // mark from the first packet on: a firewall that checks the way back (firewalld does, strictly, for IPv6) asks by
@@ -188,11 +191,12 @@ impl Ruleset {
              \t\toifname != {{ {names} }} return\n\
              \t\tfib saddr . oif type local return\n\
              \t\tip saddr {{ 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 }} masquerade\n\
-             \t\tip6 saddr {sources} masquerade\n\
+             \t\tmeta nfproto ipv6 oifname vmap {{ {sources} }}\n\
              \t\tfib saddr type local masquerade\n\
              \t}}\n",
-            arrivals = slots("jump"),
-            departures = slots("goto"),
+            arrivals = by_uplink("jump", "slot"),
+            departures = by_uplink("goto", "slot"),
+            sources = by_uplink("goto", "nat6"),
         );
         if self.restore_own {
             text += &restore_own();
@@ -200,8 +204,31 @@ impl Ruleset {
         if !self.narrow.is_empty() {
             text += &clamp(&self.narrow);
         }
-        text
+        text + &self.inbound6()
     }
+
+    fn translation(&self, slot: Slot) -> Translation {
+        self.nat6.get(&slot).cloned().unwrap_or_default()
+    }
+
+    /// Behind the administrator's own port forwards: the first that rewrites a destination is the last.
+    fn inbound6(&self) -> String {
+        let doors = self.uplinks.iter().filter_map(|(name, slot)| self.translation(*slot).inbound(name));
+        let doors: String = doors.collect();
+        match doors.is_empty() {
+            true => doors,
+            false => format!(
+                "\tchain translated_back {{\n\
+                 \t\ttype nat hook prerouting priority dstnat + 5; policy accept;\n\
+                 {doors}\t}}\n"
+            ),
+        }
+    }
+}
+
+/// As the elements of a set.
+fn joined(elements: &[impl ToString]) -> String {
+    elements.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Has what this machine sends take the uplink of its connection: a change of the mark in this hook routes anew.
@@ -269,15 +296,25 @@ mod tests {
 }
 delete table inet uplinkd
 table inet uplinkd {
-	chain generation_bc1a5d05af3b663c {
+	chain generation_fcc3c60fa90c7ef2 {
 	}
 	chain slot_1 {
 		comment "wan.7"
 		ct mark set ct mark & 0xc0ffffff | 0x01000000
 	}
+	chain nat6_1 {
+		comment "wan.7"
+		ip6 saddr fc00::/7 masquerade
+		fib saddr type local masquerade
+	}
 	chain slot_63 {
 		comment "br-isp@x:y"
 		ct mark set ct mark & 0xc0ffffff | 0x3f000000
+	}
+	chain nat6_63 {
+		comment "br-isp@x:y"
+		ip6 saddr fc00::/7 masquerade
+		fib saddr type local masquerade
 	}
 	chain restore {
 		type filter hook prerouting priority mangle; policy accept;
@@ -320,7 +357,7 @@ table inet uplinkd {
 		oifname != { "wan.7", "br-isp@x:y" } return
 		fib saddr . oif type local return
 		ip saddr { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 } masquerade
-		ip6 saddr fc00::/7 masquerade
+		meta nfproto ipv6 oifname vmap { "wan.7" : goto nat6_1, "br-isp@x:y" : goto nat6_63 }
 		fib saddr type local masquerade
 	}
 }
@@ -329,9 +366,23 @@ table inet uplinkd {
     }
 
     #[test]
-    fn global_sources_are_masqueraded_on_demand() {
-        let ruleset = Ruleset { masquerade_global: true, ..ruleset(&[("a", 1)]) };
-        assert!(ruleset.text().contains("ip6 saddr { 2000::/3, fc00::/7 } masquerade"));
+    fn a_translation_is_that_of_its_uplink_and_lets_in_only_where_it_says_so() {
+        let pair = |inbound| Pair {
+            inside: "fd77::/64".parse().unwrap(),
+            outside: "2001:db8:2:a01::/64".parse().unwrap(),
+            inbound,
+        };
+        let with = |inbound| {
+            let translation = Translation { pairs: vec![pair(inbound)], ..Translation::default() };
+            let nat6 = BTreeMap::from([(Slot::new(2).unwrap(), translation)]);
+            Ruleset { nat6, ..ruleset(&[("a", 1), ("b", 2)]) }.text()
+        };
+        let snat = "\tchain nat6_2 {\n\t\tcomment \"b\"\n\t\tsnat ip6 prefix to ip6 saddr map";
+        for inbound in [false, true] {
+            assert!(with(inbound).contains(snat), "{}", with(inbound));
+            assert_eq!(with(inbound).contains("iifname \"b\" dnat ip6 prefix"), inbound);
+            assert_eq!(with(inbound).contains("chain translated_back"), inbound);
+        }
     }
 
     #[test]

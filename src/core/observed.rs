@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 
 use super::health::Connectivity;
@@ -111,6 +112,8 @@ pub struct Address {
     pub tentative: bool,
     /// Global scope.
     pub global: bool,
+    /// `IFA_F_DEPRECATED`: its preferred lifetime is over (RFC 4862), so nothing new should begin from it.
+    pub deprecated: bool,
 }
 
 /// A default route that is not ours.
@@ -276,4 +279,6 @@ pub struct IpFacts {
     pub resolvers: Vec<IpAddr>,
     /// What its own check says; none where it does not check.
     pub connectivity: Option<Connectivity>,
+    /// The prefixes that the network delegates over this link (RFC 8415, IA_PD), for other links to use.
+    pub delegated: Vec<Ipv6Net>,
 }

@@ -5,15 +5,17 @@
 //! documentation.
 
 mod family;
+mod nat6;
 mod resolvers;
 mod sysctls;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use self::family::FamilyPlan;
+use self::nat6::Sources;
 use self::resolvers::Resolvers;
 use self::sysctls::sysctls;
 use super::diff::Desired;
@@ -21,7 +23,7 @@ use super::discover::{Found, discover};
 use super::health::Health;
 use super::layout::{BALANCED_TABLE, Base, MARK_MASK, Slot};
 use super::net::{Family, Mark, PerFamily, UplinkName};
-use super::nft::{ETHERNET_MTU, Ruleset};
+use super::nft::{ETHERNET_MTU, Ruleset, Translation};
 use super::observed::{DefaultRoute, Observed};
 use super::route::RouteKey;
 use super::slots::Slots;
@@ -60,12 +62,16 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
     );
 
     let resolvers = Resolvers::of(&uplinks);
+    let forwards = multihomed && (observed.forwards.v4 || observed.forwards.v6);
+    let sources = Sources::new(&uplinks, observed, &active.v6);
+    let prefixes = PerFamily { v4: Vec::new(), v6: sources.kept(forwards) };
+
     let mut desired = Desired::default();
     for family in Family::BOTH {
         let mut part =
             FamilyPlan { family, uplinks: &uplinks, observed, desired: &mut desired, notes: &mut notes };
         part.tables();
-        part.rules(&shared);
+        part.rules(&shared, &prefixes[family]);
         if multihomed {
             part.balanced_default(&active[family], config.all_down);
             part.moves(&active[family], health, &shared);
@@ -78,10 +84,10 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
         desired.sysctls = sysctls(&uplinks, observed);
         desired.unasked = resolvers.unasked(&uplinks, observed);
         desired.vacated = vacated(observed, health, &active);
-        let forwards = observed.forwards.v4 || observed.forwards.v6;
         // A machine that does not forward does without, as long as a source address tells the uplink.
         if !uplinks.is_empty() && (forwards || !shared.is_empty()) {
-            desired.ruleset = Some(ruleset(&uplinks, forwards, !shared.is_empty()));
+            let nat6 = if forwards { sources.translations(&mut notes) } else { BTreeMap::new() };
+            desired.ruleset = Some(ruleset(&uplinks, forwards, !shared.is_empty(), nat6));
             desired.flows = flows(&uplinks, &shared);
         }
     }
@@ -126,13 +132,18 @@ fn vacated(observed: &Observed, health: &Health, active: &PerFamily<Vec<Slot>>) 
 }
 
 /// What our nft table has to do.
-fn ruleset(uplinks: &[Uplink], forwards: bool, restore_own: bool) -> Ruleset {
+fn ruleset(
+    uplinks: &[Uplink],
+    forwards: bool,
+    restore_own: bool,
+    nat6: BTreeMap<Slot, Translation>,
+) -> Ruleset {
     let is_narrow = |u: &&Uplink| forwards && u.mtu < ETHERNET_MTU;
     Ruleset {
         uplinks: uplinks.iter().map(|u| (u.dev.name.clone(), u.slot)).collect(),
-        masquerade_global: uplinks.iter().filter(|u| u.legs.v6.configured()).count() > 1,
         narrow: uplinks.iter().filter(is_narrow).map(|u| (u.dev.name.clone(), u.mtu)).collect(),
         restore_own,
+        nat6,
     }
 }
 

@@ -1,7 +1,6 @@
 //! Policy rules, as few kinds as we need; written as `ip rule` writes them.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -29,8 +28,8 @@ pub enum Selector {
     All,
     /// Those with a mark.
     Mark(Mark),
-    /// Those with a source address.
-    From(IpAddr),
+    /// Those with a source address, or one of a prefix.
+    From(IpNet),
     /// Those to a prefix.
     To(IpNet),
     /// Those of sockets bound to a device.
@@ -53,7 +52,10 @@ impl fmt::Display for Spec<'_> {
         match &rule.selector {
             Selector::All => {}
             Selector::Mark(mark) => write!(f, " fwmark {mark}")?,
-            Selector::From(ip) => write!(f, " from {ip}")?,
+            Selector::From(net) if net.prefix_len() == net.max_prefix_len() => {
+                write!(f, " from {}", net.addr())?
+            }
+            Selector::From(net) => write!(f, " from {net}")?,
             Selector::To(net) => write!(f, " to {net}")?,
             Selector::Oif(name) => write!(f, " oif {name}")?,
         }

@@ -4,10 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::health::{Connectivity, Thresholds};
 use super::layout::Slot;
+use super::nat6::Nat6;
 use super::net::{Device, Family, MacAddr, Metric, PerFamily, Tier, UplinkName, Weight};
 #[cfg(test)]
 use super::net::{IfIndex, IfName};
@@ -41,6 +42,10 @@ pub struct Uplink {
     pub limits: Thresholds,
     /// What becomes of its running flows when new ones go elsewhere.
     pub failback: Failback,
+    /// What becomes of IPv6 sources that leave by it and are not its own.
+    pub nat6: Nat6,
+    /// The IPv6 prefixes that are delegated by it: its own, beside those on its link.
+    pub prefixes: Vec<Ipv6Net>,
     /// Its state in each family.
     pub legs: PerFamily<Leg>,
 }
@@ -220,6 +225,8 @@ impl Uplink {
             probes: None,
             limits: Thresholds::default(),
             failback: Failback::Keep,
+            nat6: Default::default(),
+            prefixes: Vec::new(),
             legs: PerFamily { v4: leg, v6: Leg::default() },
         }
     }

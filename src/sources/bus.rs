@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// strengths, bit rates) or a statistics tick does not even wake us. An activation still sends dozens: settle first.
 /// networkd tells only of states, so that all it tells is wanted (org.freedesktop.network1(5)).
 /// D-Bus Specification, "Match Rules"; NetworkManager D-Bus API reference, the interfaces named.
-const RULES: [&str; 11] = [
+const RULES: [&str; 14] = [
     "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.DBus.Properties',\
      member='PropertiesChanged',arg0='org.freedesktop.NetworkManager.Device'",
     "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.DBus.Properties',\
@@ -35,6 +35,8 @@ const RULES: [&str; 11] = [
      member='PropertiesChanged',arg0='org.freedesktop.NetworkManager.IP6Config'",
     "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.DBus.Properties',\
      member='PropertiesChanged',arg0='org.freedesktop.NetworkManager.DHCP4Config'",
+    "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.DBus.Properties',\
+     member='PropertiesChanged',arg0='org.freedesktop.NetworkManager.DHCP6Config'",
     "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.NetworkManager.Device',\
      member='StateChanged'",
     "type='signal',sender='org.freedesktop.NetworkManager',\
@@ -47,11 +49,7 @@ const RULES: [&str; 11] = [
      arg0='org.freedesktop.NetworkManager'",
     "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',member='NameOwnerChanged',\
      arg0='org.freedesktop.network1'",
-];
-
-/// The same for who resolves names: NetworkManager, which tells resolved what to ask, and resolved, which announces
-/// nothing but itself.
-const RULES_OF_RESOLVERS: [&str; 2] = [
+    // Who resolves names: NetworkManager tells resolved what to ask, and resolved announces nothing but itself.
     "type='signal',sender='org.freedesktop.NetworkManager',interface='org.freedesktop.DBus.Properties',\
      member='PropertiesChanged',arg0='org.freedesktop.NetworkManager.DnsManager'",
     "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',member='NameOwnerChanged',\
@@ -178,7 +176,7 @@ async fn listen(
 /// The rules go to the bus as they stand: zbus's own type for them refuses a prefix in `arg0path`.
 async fn subscribe(connection: &Connection) -> Result<(), Error> {
     within(LIMIT, "AddMatch", "system bus", async {
-        for rule in RULES.iter().chain(&RULES_OF_RESOLVERS) {
+        for rule in RULES {
             ask_bus(connection, "AddMatch", rule).await?;
         }
         Ok(())

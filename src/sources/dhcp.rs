@@ -1,9 +1,11 @@
-//! The gateways that a DHCP server offers, read from the options as a manager passes them on.
+//! The gateways that a DHCP server offers and the prefixes that it delegates, read from the options as a manager passes them on.
 //!
 //! Pure. Decides which option counts (RFC 3442: the classless routes, where sent, overrule the routers) and which
 //! addresses can be a gateway at all. The texts come from the network: whatever does not parse is left out.
 
 use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::Ipv6Net;
 
 /// The gateways on offer, best first.
 ///
@@ -22,6 +24,11 @@ pub(super) fn offered(classless: Option<&str>, routers: Option<&str>) -> Vec<IpA
         }
     }
     offered
+}
+
+/// The prefixes of option `ip6_prefix`, as NetworkManager's clients write it: `2001:db8:1::/56`, several with spaces.
+pub(super) fn delegated(text: &str) -> Vec<Ipv6Net> {
+    words(text).iter().filter_map(|word| word.parse().ok()).map(|net: Ipv6Net| net.trunc()).collect()
 }
 
 /// Whether an address can be a next hop: unicast, and of another host.
@@ -90,6 +97,14 @@ mod tests {
         for without_default in ["10.0.0.0/8 10.7.0.7", "8 10 10 7 0 7"] {
             assert!(texts(Some(without_default), Some("10.7.0.1")).is_empty(), "{without_default}");
         }
+    }
+
+    #[test]
+    fn delegated_prefixes_are_read_and_nonsense_is_not() {
+        let texts = |text| delegated(text).iter().map(Ipv6Net::to_string).collect::<Vec<_>>();
+        assert_eq!(texts("2001:db8:1:a00::/56"), ["2001:db8:1:a00::/56"]);
+        assert_eq!(texts("2001:db8:1:a0f::1/56 2001:db8:2::/48"), ["2001:db8:1:a00::/56", "2001:db8:2::/48"]);
+        assert!(texts("2001:db8::/129 192.0.2.0/24 ::1 x /").is_empty());
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod hooks;
 mod ifupdown;
 mod input;
 mod install;
+mod ipv6;
 mod manual;
 mod metered;
 mod netplan;

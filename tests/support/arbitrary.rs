@@ -221,6 +221,9 @@ fn sections() -> impl Strategy<Value = String> {
         "match.connection = 'Line-1'\ntier = 4",
         "match.connection = 'Line-2'\nname = 'Line-3'",
         "match.interface = 'nothing'\nweight = 256",
+        "match.interface = 'eth0'\nprefix = '2001:db8:1:a00::/56'",
+        "match.interface = 'eth*'\nprefix = '2001:db8:1:b00::/56'\nnat6 = 'prefix'",
+        "match.interface = 'wlan0'\nprefix = '2001:db8:1:c00::/56'\nnat6 = 'none'",
     ]);
     prop::collection::vec(section, 0..3)
         .prop_map(|sections| sections.iter().map(|section| format!("[[uplink]]\n{section}\n")).collect())

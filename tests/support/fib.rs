@@ -109,7 +109,7 @@ impl FibRule {
         match &rule.selector {
             Selector::All => {}
             Selector::Mark(mark) => fib.mark = Some((mark.value(), mark.mask())),
-            Selector::From(ip) => fib.from = Some(IpNet::from(*ip)),
+            Selector::From(net) => fib.from = Some(*net),
             Selector::To(net) => fib.to = Some(*net),
             Selector::Oif(name) => fib.oif = Some(name.clone()),
         }
@@ -124,7 +124,7 @@ impl FibRule {
     pub(crate) fn to_rule(&self) -> Rule {
         let selector = match (self.mark, self.from, self.to, &self.oif) {
             (Some((value, mask)), ..) => Selector::Mark(Mark::new(value, mask)),
-            (_, Some(net), ..) => Selector::From(net.addr()),
+            (_, Some(net), ..) => Selector::From(net),
             (_, _, Some(net), _) => Selector::To(net),
             (_, _, _, Some(name)) => Selector::Oif(name.clone()),
             _ => Selector::All,

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use uplinkd::config;
+use uplinkd::core::change::Change;
 use uplinkd::core::net::Family;
+use uplinkd::core::nft::Translation;
 use uplinkd::core::uplink::{Leg, Uplink};
 
 use super::kernel::Memory;
@@ -81,8 +83,22 @@ fn told(Round { plan, changes }: &Round) -> String {
     }
     text.extend(plan.notes.iter().map(|note| format!("note: {note}\n")));
     text.push('\n');
-    text.extend(changes.iter().map(|change| format!("{change}\n")));
+    for change in changes {
+        let _ = writeln!(text, "{change}");
+        text += &translations(change);
+    }
     text
+}
+
+/// What the change says of IPv6 sources, where that is more than usual: the marks are the same in each table.
+fn translations(change: &Change) -> String {
+    let Change::LoadRuleset(ruleset) = change else { return String::new() };
+    if ruleset.nat6.values().all(|one| *one == Translation::default()) {
+        return String::new();
+    }
+    let table = ruleset.text();
+    let chains = table.split("\tchain ").filter(|c| c.starts_with("nat6_") || c.starts_with("translated_"));
+    chains.map(|chain| format!("\tchain {}", chain.trim_end_matches("}\n").trim_end()) + "\n").collect()
 }
 
 /// Why a leg stands as it does where nobody has probed it.

@@ -83,9 +83,10 @@ impl World {
             write!(f, "    {inet} {}/{}", a.ip, a.prefix_len)?;
             writeln!(
                 f,
-                "{}{}",
+                "{}{}{}",
                 if a.secondary { " secondary" } else { "" },
-                if a.tentative { " tentative" } else { "" }
+                if a.tentative { " tentative" } else { "" },
+                if a.deprecated { " deprecated" } else { "" }
             )?;
         }
         for n in self.neighbours.iter().filter(|n| n.dev == link.index) {
@@ -131,6 +132,9 @@ fn facts(f: &mut Formatter<'_>, facts: &LinkFacts) -> fmt::Result {
         ip.gateway.iter().try_for_each(|ip| writeln!(f, "    {by} IP{n}.GATEWAY {ip}"))?;
         ip.resolvers.iter().try_for_each(|ip| writeln!(f, "    {by} IP{n}.DNS {ip}"))?;
         ip.offered.iter().try_for_each(|ip| writeln!(f, "    {by} DHCP{n}.routers {ip}"))?;
+        ip.gateway.iter().try_for_each(|ip| writeln!(f, "    nm IP{n}.GATEWAY {ip}"))?;
+        ip.offered.iter().try_for_each(|ip| writeln!(f, "    nm DHCP{n}.routers {ip}"))?;
+        ip.delegated.iter().try_for_each(|net| writeln!(f, "    nm DHCP{n}.ip6_prefix {net}"))?;
     }
     let pairs = facts.settings.iter().flat_map(|place| &place.pairs);
     pairs.into_iter().try_for_each(|(k, v)| writeln!(f, "    {by} user.data uplinkd.{k}={v}"))

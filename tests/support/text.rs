@@ -3,7 +3,7 @@
 //! ```text
 //! # The number, the name, the flags, the type; then, where there are any, kind and master.
 //! 2: eth0: <UP,LOWER_UP> ether 02:00:5e:00:53:02
-//!     inet 192.0.2.10/24                 # also: peer PREFIX, scope link, secondary, tentative
+//!     inet 192.0.2.10/24                 # also: peer PREFIX, scope link, secondary, tentative, deprecated
 //!     inet6 2001:db8:1::10/64
 //!     neigh 192.0.2.1 lladdr 02:00:5e:00:53:01
 //!     offer 192.0.2.10 192.0.2.1         # the address and router that a DHCP client's hook wrote down
@@ -12,6 +12,7 @@
 //!     nm IP4.GATEWAY 192.0.2.1           # also: IP6.GATEWAY
 //!     nm DHCP4.routers 192.0.2.1         # also: DHCP6.routers; what the network offers
 //!     nm IP4.DNS 192.0.2.53              # also: IP6.DNS; again for each
+//!     nm DHCP6.ip6_prefix 2001:db8:1::/56
 //!     nm user.data uplinkd.weight=2
 //!     resolved default-route yes         # also: no; systemd-resolved knows the link
 //!     networkd file /etc/systemd/network/eth0.network ether configured
@@ -191,6 +192,7 @@ fn of_link(world: &mut World, words: &mut Words) {
                 secondary: false,
                 tentative: false,
                 global: true,
+                deprecated: false,
             };
             while words.more() {
                 match words.next() {
@@ -201,6 +203,7 @@ fn of_link(world: &mut World, words: &mut Words) {
                     "scope" => address.global = words.next() == "global",
                     "secondary" => address.secondary = true,
                     "tentative" => address.tentative = true,
+                    "deprecated" => address.deprecated = true,
                     other => panic!("{other}"),
                 }
             }
@@ -281,6 +284,7 @@ fn facts(facts: &mut LinkFacts, words: &mut Words) {
         "DHCP6.routers" => facts.ip.v6.offered.push(words.parsed()),
         "IP4.DNS" => facts.ip.v4.resolvers.push(words.parsed()),
         "IP6.DNS" => facts.ip.v6.resolvers.push(words.parsed()),
+        "DHCP6.ip6_prefix" => facts.ip.v6.delegated.push(words.parsed()),
         "user.data" => {
             let pair = words.next().strip_prefix("uplinkd.").and_then(|pair| pair.split_once('='));
             set(facts, pair.expect("uplinkd.KEY=VALUE"));

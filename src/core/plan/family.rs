@@ -60,7 +60,7 @@ impl FamilyPlan<'_> {
 
     /// The block of rules, ahead of any foreign rule that takes everything. None of ours does, so this takes
     /// nothing from a VPN; it keeps replies and pinned flows on their uplink whoever started first.
-    pub(super) fn rules(&mut self, shared: &BTreeSet<IpAddr>) {
+    pub(super) fn rules(&mut self, shared: &BTreeSet<IpAddr>, prefixes: &[(Slot, IpNet)]) {
         let family = self.family;
         let base = self.base();
         let rule = |pref, selector, table| Rule { family, pref, selector, table, suppress_prefixlen: None };
@@ -74,8 +74,10 @@ impl FamilyPlan<'_> {
             // Only while it leads out, so that programs with a cached source address leave a dead uplink.
             if leg.reachable() || (all_lost && leg.link) {
                 let own = leg.addresses.iter().map(|net| net.addr()).filter(|ip| !shared.contains(ip));
-                rules.extend(own.map(|ip| rule(base.from_address(slot), Selector::From(ip), table)));
+                rules.extend(own.map(|ip| rule(base.from_address(slot), Selector::From(ip.into()), table)));
             }
+            let own = prefixes.iter().filter(|(of, _)| *of == slot);
+            rules.extend(own.map(|(_, net)| rule(base.from_address(slot), Selector::From(*net), table)));
         }
         if !rules.is_empty() {
             // With 0 instead of 1, inbound replies and running flows die when OpenVPN adds its two /1 routes, and

@@ -49,9 +49,9 @@ pub(super) fn rule(rule: &Rule) -> RuleMessage {
             message.attributes.push(RuleAttribute::FwMark(mark.value()));
             message.attributes.push(RuleAttribute::FwMask(mark.mask()));
         }
-        Selector::From(ip) => {
-            message.header.src_len = IpNet::from(*ip).prefix_len();
-            message.attributes.push(RuleAttribute::Source(*ip));
+        Selector::From(net) => {
+            message.header.src_len = net.prefix_len();
+            message.attributes.push(RuleAttribute::Source(net.addr()));
         }
         Selector::To(net) => {
             message.header.dst_len = net.prefix_len();
@@ -124,13 +124,12 @@ impl RuleFields {
 
     /// The one selector of ours that says the same, where there is one.
     fn selector(&self, header: &netlink_packet_route::rule::RuleHeader) -> Option<Selector> {
-        let host = |ip: IpAddr, len: u8| IpNet::from(ip).prefix_len() == len;
         match (self.mark, self.from, self.to, &self.oif) {
             (None, None, None, None) => Some(Selector::All),
             (Some(mark), None, None, None) => {
                 Some(Selector::Mark(Mark::new(mark, self.mask.unwrap_or(u32::MAX))))
             }
-            (None, Some(ip), None, None) => host(ip, header.src_len).then_some(Selector::From(ip)),
+            (None, Some(ip), None, None) => IpNet::new(ip, header.src_len).ok().map(Selector::From),
             (None, None, Some(ip), None) => IpNet::new(ip, header.dst_len).ok().map(Selector::To),
             (None, None, None, Some(name)) => IfName::new(name).map(Selector::Oif),
             _ => None,

@@ -215,6 +215,7 @@ fn parse_address(message: &AddressMessage) -> Option<Address> {
         secondary: flags.contains(AddressFlags::Secondary),
         tentative: flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed),
         global: message.header.scope == AddressScope::Universe,
+        deprecated: flags.contains(AddressFlags::Deprecated),
     })
 }
 

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::Ipv6Net;
 use serde_json::Value as Json;
 
 use super::network::Network;
@@ -51,6 +52,7 @@ fn described(link: &Json) -> Option<Described> {
             resolvers: list(link, "DNS").filter_map(|dns| address(dns, "Address", family)).collect(),
             // OnlineState tells that there are addresses, not that they lead anywhere.
             connectivity: None,
+            delegated: if family == Family::V6 { delegated(link) } else { Vec::new() },
         }),
         settings: Vec::new(),
         notes: Vec::new(),
@@ -119,6 +121,22 @@ fn announced(link: &Json) -> Vec<IpAddr> {
     routers.sort();
     routers.dedup();
     routers
+}
+
+/// The prefixes that were delegated over a link. 257 tells them; with 252 nothing is known.
+fn delegated(link: &Json) -> Vec<Ipv6Net> {
+    let prefix = |prefix: &Json| match address(prefix, "Prefix", Family::V6)? {
+        IpAddr::V6(ip) => {
+            let length = u8::try_from(prefix.get("PrefixLength")?.as_u64()?).ok()?;
+            Ipv6Net::new(ip, length).ok().map(|net| net.trunc())
+        }
+        IpAddr::V4(_) => None,
+    };
+    link.get("DHCPv6Client")
+        .into_iter()
+        .flat_map(|client| list(client, "Prefixes"))
+        .filter_map(prefix)
+        .collect()
 }
 
 /// The gateways in a lease as networkd keeps it, `KEY=VALUE` on each line.

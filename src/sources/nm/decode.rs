@@ -117,7 +117,11 @@ impl<'m> Device<'_, 'm> {
             Family::V6 => Vec::new(),
         };
         let resolvers = config.map(|config| resolvers(config, family)).unwrap_or_default();
-        IpFacts { gateway, offered, resolvers, connectivity: self.connectivity(objects, family) }
+        let delegated = match family {
+            Family::V4 => Vec::new(),
+            Family::V6 => self.option(objects, family, "ip6_prefix").map(dhcp::delegated).unwrap_or_default(),
+        };
+        IpFacts { gateway, offered, resolvers, connectivity: self.connectivity(objects, family), delegated }
     }
 
     /// `NMConnectivityState`. A device says "full" where nobody checks, so whether somebody does counts first.
@@ -140,16 +144,22 @@ impl<'m> Device<'_, 'm> {
     }
 
     fn offered(&self, objects: &Objects<'m>) -> Vec<IpAddr> {
-        let lease = "org.freedesktop.NetworkManager.DHCP4Config";
-        let options =
-            match referenced(objects, self.properties, "Dhcp4Config", lease).map(|l| l.get("Options")) {
-                Some(Some(Value::Dict(options))) => options,
-                _ => return Vec::new(),
-            };
-        let option = |wanted: &str| text_in(options, wanted);
+        let option = |wanted| self.option(objects, Family::V4, wanted);
         let classless =
             option("rfc3442_classless_static_routes").or_else(|| option("ms_classless_static_routes"));
         dhcp::offered(classless, option("routers"))
+    }
+
+    /// What the lease says of one thing.
+    fn option<'t>(&self, objects: &'t Objects<'m>, family: Family, wanted: &str) -> Option<&'t str> {
+        let (property, interface) = match family {
+            Family::V4 => ("Dhcp4Config", "org.freedesktop.NetworkManager.DHCP4Config"),
+            Family::V6 => ("Dhcp6Config", "org.freedesktop.NetworkManager.DHCP6Config"),
+        };
+        match referenced(objects, self.properties, property, interface)?.get("Options")? {
+            Value::Dict(options) => text_in(options, wanted),
+            _ => None,
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ipnet::Ipv6Net;
+
 /// How many addresses of each family the internet answers at.
 pub const DESTINATIONS: u8 = 48;
 
@@ -98,6 +100,16 @@ pub fn transit6(isp: u8) -> Ipv6Addr {
 /// The /64 that ISP `isp` announces to its customer, as an address with all host bits zero.
 pub fn prefix6(isp: u8) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, u16::from(isp), 0, 0, 0, 0, 0)
+}
+
+/// The /56 that ISP `isp` delegates to its customer, where it delegates any.
+pub fn delegated6(isp: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, u16::from(isp), 0xa00, 0, 0, 0, 0), 56)
+}
+
+/// The address that such an ISP leases by DHCPv6 to the machine itself.
+pub fn leased6(isp: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, u16::from(isp), 0, 0, 0, 0, 0xd6)
 }
 
 /// Which ISP a flow used, by the address that the internet saw.

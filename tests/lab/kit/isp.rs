@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ipnet::Ipv4Net;
 
-use super::address::{DNS, internet4, prefix6, public4, resolver4, resolver6, transit6};
+use super::address::{DNS, delegated6, internet4, prefix6, public4, resolver4, resolver6, transit6};
+use super::delegation::{self, Delegation};
 use super::fault::Gate;
 use super::internet::Internet;
 use super::ns::Ns;
@@ -23,6 +24,8 @@ pub struct IspSpec {
     gateway: Ipv4Addr,
     lease: Ipv4Addr,
     ipv6: bool,
+    delegates: bool,
+    same_router: bool,
     dhcp: bool,
     renew: Option<u32>,
     resolvers: Option<(Ipv4Addr, Ipv6Addr)>,
@@ -38,6 +41,8 @@ impl IspSpec {
             gateway: host(subnet, 254),
             lease: host(subnet, 10),
             ipv6: false,
+            delegates: false,
+            same_router: false,
             dhcp: true,
             renew: None,
             resolvers: None,
@@ -57,6 +62,17 @@ impl IspSpec {
     /// Announce a /64 of its own by router advertisements.
     pub fn ipv6(self) -> IspSpec {
         IspSpec { ipv6: true, ..self }
+    }
+
+    /// Announce a /64, and delegate [`delegated6`], a /56, by DHCPv6 to a client whose DUID is its hardware address (type
+    /// 3) and whose link-local address is made from it.
+    pub fn delegates(self) -> IspSpec {
+        IspSpec { ipv6: true, delegates: true, ..self }
+    }
+
+    /// Have its router speak from fe80::1, as that of any other ISP that is told so.
+    pub fn same_router(self) -> IspSpec {
+        IspSpec { same_router: true, ..self }
     }
 
     /// No DHCP server: the machine has a static profile, or none.
@@ -108,6 +124,7 @@ pub struct Isp {
     pub(super) gate: Gate,
     number: u8,
     dir: PathBuf,
+    _delegation: Option<Delegation>,
     state: Mutex<State>,
 }
 
@@ -123,7 +140,7 @@ pub(super) struct State {
 impl Isp {
     /// Connect `spec`'s ISP to the internet on one side and to the machine's namespace on the other, and start serving.
     #[track_caller]
-    pub(super) fn start(spec: IspSpec, internet: &Internet, machine: &Ns, dir: &Path) -> Isp {
+    pub(super) fn start(spec: IspSpec, internet: &Internet, machine: &Ns, dir: &Path, root: &Path) -> Isp {
         let number = spec.number;
         let ns = Ns::new(&format!("isp {number}"));
         ns.sysctl("net.ipv4.ip_forward", "1");
@@ -132,16 +149,21 @@ impl Isp {
             "link add isp{number} type veth peer name wan netns {}\nlink set isp{number} master core up",
             ns.path()
         ));
+        ns.ip(&format!(
+            "link add lan type veth peer name eth{number} address 02:77:00:00:00:{number:02x} netns {}\n",
+            machine.path()
+        ));
+        if spec.same_router {
+            ns.sysctl("net.ipv6.conf.lan.addr_gen_mode", "1");
+        }
         let mut lines = format!(
-            "link add lan type veth peer name eth{number} address 02:77:00:00:00:{number:02x} netns {}\n\
-             link set lan address 02:15:00:00:00:{number:02x} up\n\
+            "link set lan address 02:15:00:00:00:{number:02x} up\n\
              link set wan up\n\
              addr add {}/24 dev wan\n\
              addr add {}/64 dev wan nodad\n\
              addr add {}/{} dev lan\n\
              route add default via 198.51.100.254\n\
              route add default via 2001:db8:ff00::fe\n",
-            machine.path(),
             public4(number),
             transit6(number),
             spec.gateway,
@@ -150,9 +172,16 @@ impl Isp {
         if spec.ipv6 {
             lines += &format!("addr add {}/64 dev lan nodad\n", router6(number));
         }
+        if spec.same_router {
+            lines += "addr add fe80::1/64 dev lan nodad\n";
+        }
+        if spec.delegates {
+            lines += &delegation::route(number);
+        }
         ns.ip(&lines);
         let isp = Isp {
             gate: Gate::new(&ns),
+            _delegation: spec.delegates.then(|| Delegation::start(&ns, number, dir, root)),
             internet: internet.ns.clone(),
             ns,
             number,
@@ -162,6 +191,7 @@ impl Isp {
         isp.ns.nft(
             "table inet gate {
                 counter spoofed { }
+                set spoofers { type ipv6_addr . ipv6_addr; size 1024; flags dynamic; }
                 chain customer { type filter hook forward priority -10; }
             }",
         );
@@ -234,6 +264,12 @@ impl Isp {
         self.ns.counter("inet gate", "spoofed")
     }
 
+    /// Who they were over IPv6, and to whom, as nft lists them.
+    #[track_caller]
+    pub fn spoofers(&self) -> String {
+        self.ns.cmd(&["nft", "list", "set", "inet", "gate", "spoofers"]).ok()
+    }
+
     /// Its own, and that of its slow wire.
     pub(super) fn namespaces(&self) -> Vec<Ns> {
         let wire = self.state().relay.as_ref().map(|relay| relay.ns.clone());
@@ -275,9 +311,10 @@ impl Isp {
             }}
             flush chain inet gate customer
             add rule inet gate customer iifname lan ip saddr != {subnet} counter name spoofed drop
-            add rule inet gate customer iifname lan ip6 saddr != {{ {prefix}/64, fe80::/10 }} counter name spoofed drop
+            add rule inet gate customer iifname lan ip6 saddr != {{ {prefix}/63, {delegated}, fe80::/10 }} counter name spoofed update @spoofers {{ ip6 saddr . ip6 daddr }} drop
             ",
             prefix = prefix6(self.number),
+            delegated = delegated6(self.number),
             public = public4(self.number),
             lease = spec.lease,
             subnet = spec.subnet,

@@ -55,7 +55,7 @@ impl Lab {
         let highest = spec.isps.iter().map(|isp| isp.number()).max().unwrap_or(0);
         let internet = Internet::start(highest);
         let isps: Vec<Isp> =
-            spec.isps.iter().map(|isp| Isp::start(isp.clone(), &internet, &ns, dir.path())).collect();
+            spec.isps.iter().map(|isp| Isp::start(isp.clone(), &internet, &ns, dir.path(), &root)).collect();
         let client = spec.router.then(|| Client::start(&ns));
         if spec.router {
             ns.sysctl("net.ipv4.ip_forward", "1");

@@ -46,6 +46,7 @@ pub mod steady;
 pub mod traffic;
 
 mod cgroup;
+mod delegation;
 mod http;
 mod lab;
 mod relay;

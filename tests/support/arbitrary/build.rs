@@ -66,6 +66,7 @@ impl Port {
                 secondary,
                 tentative: net.tentative && family == Family::V6,
                 global: true,
+                deprecated: net.tentative && net.second,
             };
             world.addresses.push(address(net.host, false));
             if net.second {

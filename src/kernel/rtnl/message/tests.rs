@@ -78,7 +78,8 @@ fn any_rule() -> impl Strategy<Value = Rule> {
         let selector = prop_oneof![
             Just(Selector::All),
             (1..=63u8).prop_map(|slot| Selector::Mark(Slot::new(slot).unwrap().mark())),
-            ip(family).prop_map(Selector::From),
+            ip(family).prop_map(|ip| Selector::From(ip.into())),
+            net(family).prop_map(Selector::From),
             net(family).prop_map(Selector::To),
             "[a-z][a-z0-9.@:-]{0,14}".prop_map(|name| Selector::Oif(IfName::new(&name).unwrap())),
         ];

@@ -161,3 +161,20 @@ fn what_is_of_another_type_is_a_missing_fact_and_hurts_no_other_link() {
     assert!(links(&json!({"Interfaces": [1, null, [], {}]})).unwrap().is_empty());
     assert!(links(&json!({"Interfaces": {}})).is_none() && links(&json!([])).is_none());
 }
+
+#[test]
+fn what_is_delegated_over_a_link() {
+    // What systemd 257.13 said of a lease of wide-dhcpv6-server 20080615, less what nobody here reads.
+    let link = |prefixes: &str| {
+        serde_json::from_str(&format!(r#"{{"DHCPv6Client":{{"Prefixes":[{prefixes}]}}}}"#)).unwrap()
+    };
+    let good = r#"{"Prefix":[32,1,13,184,0,1,10,0,0,0,0,0,0,0,0,0],"PrefixLength":56,
+        "PreferredLifetimeUSec":18300744389,"ValidLifetimeUSec":18300744389}"#;
+    assert_eq!(delegated(&link(good)), ["2001:db8:1:a00::/56".parse().unwrap()]);
+    let too_long = good.replace("56", "129");
+    let no_byte = good.replace("32,", "256,");
+    for bad in [r#"{"Prefix":[32,1],"PrefixLength":56}"#, r#"{"Prefix":"x"}"#, "7", &too_long, &no_byte] {
+        assert_eq!(delegated(&link(bad)), [], "{bad}");
+    }
+    assert_eq!(delegated(&serde_json::from_str(r#"{"DHCPv6Client":{"DUID":[0,3]}}"#).unwrap()), []);
+}
