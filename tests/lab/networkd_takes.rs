@@ -34,7 +34,8 @@ impl<'a> Monitor<'a> {
         let (mut away, mut gaps) = (BTreeMap::new(), Vec::new());
         for line in text.lines().filter(|line| line.contains("proto 177")) {
             let Some((stamp, object)) = line.trim_start_matches('[').split_once(']') else { continue };
-            let at = seconds(stamp);
+            // Two messages at once can be torn in the file.
+            let Some(at) = seconds(stamp) else { continue };
             let object = object.trim();
             match object.strip_prefix("Deleted ") {
                 Some(object) => drop(away.insert(object.trim().to_owned(), at)),
@@ -47,9 +48,9 @@ impl<'a> Monitor<'a> {
 }
 
 /// `2026-11-21T11:50:00.123456`: seconds of the day.
-fn seconds(stamp: &str) -> f64 {
+fn seconds(stamp: &str) -> Option<f64> {
     let time = stamp.split('T').nth(1).unwrap_or_default();
-    time.split(':').fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().expect("a time"))
+    time.split(':').try_fold(0.0, |sum, part| Some(sum * 60.0 + part.parse::<f64>().ok()?))
 }
 
 /// Both families of both uplinks in use.
