@@ -111,7 +111,7 @@ pub(crate) fn visitors_reach_the_machine(lab: &Lab) {
     visit_by_every_door(lab, ECHO);
 }
 
-fn visit_by_every_door(lab: &Lab, port: u16) {
+pub(crate) fn visit_by_every_door(lab: &Lab, port: u16) {
     for isp in [1, 2] {
         let to = SocketAddr::from((lab.isp(isp).public(), port));
         let mut visit = lab

@@ -32,5 +32,6 @@ mod stopped;
 mod strange;
 mod surroundings;
 mod tell;
+mod tunnels;
 mod vpn;
 mod watch;

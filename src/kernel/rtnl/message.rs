@@ -13,7 +13,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 
-use crate::core::net::{Device, Family, IfIndex, IfName, Mark, Metric, OWNER, Pref, TableId, Weight};
+use crate::core::net::{Device, Family, IfIndex, IfName, Mark, Metric, OWNER, Pref, TableId, Tos, Weight};
 use crate::core::observed::ForeignRule;
 use crate::core::route::{NextHop, Route, RouteKey};
 use crate::core::rule::{Rule, Selector};
@@ -199,10 +199,11 @@ fn foreign_rule(family: Family, message: &RuleMessage, fields: &RuleFields) -> F
 /// What tells a route apart, and nothing more: the kernel compares whatever else a deletion mentions.
 pub(super) fn route_key(route: &Route) -> RouteMessage {
     let mut message = RouteMessage::default();
-    let RouteKey { table, dest, metric } = &route.key;
+    let RouteKey { table, dest, metric, tos } = &route.key;
     message.header.address_family = address_family(route.family());
     message.header.destination_prefix_length = dest.prefix_len();
     message.header.table = table_byte(*table);
+    message.header.tos = tos.0;
     message.header.protocol = RouteProtocol::from(OWNER);
     message.header.scope = RouteScope::NoWhere;
     let dead_end = route.hops.is_empty();
@@ -296,7 +297,7 @@ impl RouteFields {
         }
         let dest = dest.unwrap_or(family.default_prefix().addr());
         let dest = IpNet::new(dest, header.destination_prefix_length).ok()?;
-        let key = RouteKey { table: TableId(table), dest, metric: Metric(metric) };
+        let key = RouteKey { table: TableId(table), dest, metric: Metric(metric), tos: Tos(header.tos) };
         Some(RouteFields { key, src, hops, dead_end, protocol: header.protocol.into() })
     }
 

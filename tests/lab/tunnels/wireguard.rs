@@ -1,0 +1,230 @@
+//! WireGuard with real packets, under the rules of everybody who sets one up.
+//!
+//! `wg-quick` is the real one, with wireguard-go where the kernel has no WireGuard. NetworkManager, networkd and Tailscale
+//! need what is not there (the kernel's module, the program), so the same tunnel is led by the rules and tables that they
+//! make; the addresses and names are all that differs.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::{CARRIER, Outer, SILENT, UP, Vpn, balanced, both_orders, doors, outlives, ready, router, spec};
+use crate::ctl::{Ctl, ours};
+use crate::input::notes;
+use crate::kit::address::echoes4;
+use crate::kit::process::Daemon;
+use crate::kit::{Lab, NewFlows, Via, lab_or_skip};
+
+const PORT: u16 = 51820;
+/// The internet's own address: the server answers by the one that its routes choose, as WireGuard's servers do.
+const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
+
+/// Who leads traffic into the tunnel: the device, what wg-quick is told of it, and what is done by hand besides.
+struct Way {
+    device: &'static str,
+    interface: &'static str,
+    up: &'static str,
+    down: &'static str,
+}
+
+/// wg-quick(8) does it all.
+const WG_QUICK: Way = Way { device: "wg0", interface: "", up: "", down: "" };
+
+/// `get_extra_rules` of nm-device-wireguard.c, NetworkManager 1.52, for wireguard.ip4-auto-default-route: the preference is
+/// an even one from 30768 on, mark and table are one number from 51820 on, both by the profile's UUID.
+const NETWORK_MANAGER: Way = Way {
+    device: "wg0",
+    interface: "Table = off\nFwMark = 52000",
+    up: "ip route add default dev wg0 proto static metric 50 table 52000
+        ip rule add pref 31000 lookup main suppress_prefixlength 0
+        ip rule add pref 31001 not fwmark 52000 lookup 52000",
+    down: "ip rule del pref 31000; ip rule del pref 31001; ip route flush table 52000",
+};
+
+/// systemd.netdev(5) FirewallMark= and RouteTable=, systemd.network(5) `[RoutingPolicyRule]` with InvertRule=.
+const NETWORKD: Way = Way {
+    device: "wg0",
+    interface: "Table = off\nFwMark = 0x8888",
+    up: "ip route add default dev wg0 proto static table 1000
+        ip rule add pref 30000 proto static not fwmark 0x8888 lookup 1000",
+    down: "ip rule del pref 30000; ip route flush table 1000",
+};
+
+/// The same with the preference that is copied from manual to manual: nothing can stand ahead of 10.
+const NETWORKD_FIRST: Way = Way {
+    up: "ip route add default dev wg0 proto static table 1000
+        ip rule add pref 10 proto static not fwmark 0x8888 lookup 1000",
+    down: "ip rule del pref 10; ip route flush table 1000",
+    ..NETWORKD
+};
+
+/// `ipRules` of wgengine/router/router_linux.go, Tailscale 1.x, with an exit node.
+const TAILSCALE: Way = Way {
+    device: "tailscale0",
+    interface: "Table = off\nFwMark = 0x80000",
+    up: "ip route add default dev tailscale0 table 52
+        ip rule add pref 5210 fwmark 0x80000/0xff0000 lookup main
+        ip rule add pref 5230 fwmark 0x80000/0xff0000 lookup default
+        ip rule add pref 5250 fwmark 0x80000/0xff0000 unreachable
+        ip rule add pref 5270 lookup 52",
+    down: "for pref in 5210 5230 5250 5270; do ip rule del pref $pref; done; ip route flush table 52",
+};
+
+/// A server on the internet, and the machine's end.
+struct WireGuard {
+    way: Way,
+    _server: Daemon,
+}
+
+impl WireGuard {
+    /// A full tunnel; `peer` is what else its `[Peer]` says.
+    fn new(lab: &Lab, way: Way, peer: &str) -> WireGuard {
+        let machine = &lab.machine;
+        let key = || machine.cmd(&["wg", "genkey"]).ok().trim().to_owned();
+        let public = |key: &str| machine.sh(&format!("echo '{key}' | wg pubkey")).ok().trim().to_owned();
+        let (far, near) = (key(), key());
+        let internet = &lab.internet.ns;
+        let server = machine.daemon_at(internet, &["wireguard-go", "--foreground", "wgs"]);
+        let far_end = format!(
+            "[Interface]\nPrivateKey = {far}\nListenPort = {PORT}\n\n\
+             [Peer]\nPublicKey = {}\nAllowedIPs = 10.99.0.2/32, fd99::2/128\n",
+            public(&near)
+        );
+        machine.write("/root/wgs.conf", &far_end);
+        let set =
+            || machine.cmd_at(internet, &["wg", "setconf", "wgs", "/root/wgs.conf"]).success().then_some(());
+        machine.wait("the server", UP, set);
+        internet.ip("addr add 10.99.0.1/24 dev wgs\naddr add fd99::1/64 dev wgs nodad\nlink set wgs up");
+        let near_end = format!(
+            "[Interface]\nPrivateKey = {near}\nAddress = 10.99.0.2/24\n{}\n\n\
+             [Peer]\nPublicKey = {}\nEndpoint = {SERVER}:{PORT}\nAllowedIPs = 0.0.0.0/0\n{peer}\n",
+            way.interface,
+            public(&far)
+        );
+        machine.write_mode(&format!("/etc/wireguard/{}.conf", way.device), near_end.as_bytes(), 0o600);
+        WireGuard { way, _server: server }
+    }
+
+    fn unit(&self) -> String {
+        format!("wg-quick@{}", self.way.device)
+    }
+}
+
+impl Vpn for WireGuard {
+    const INSIDE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
+
+    fn device(&self) -> &str {
+        self.way.device
+    }
+
+    fn outer(&self) -> Outer {
+        Outer { protocol: "udp", server: SERVER, port: PORT }
+    }
+
+    fn connect(&self, lab: &Lab) {
+        lab.machine.cmd(&["systemctl", "start", &self.unit()]).ok();
+        lab.machine.sh(self.way.up).ok();
+        let through = || lab.machine.cmd(&["ping", "-c1", "-W1", "10.99.0.1"]).success().then_some(());
+        lab.machine.wait("WireGuard", UP, through);
+    }
+
+    fn disconnect(&self, lab: &Lab) {
+        lab.machine.sh(self.way.down).ok();
+        lab.machine.cmd(&["systemctl", "stop", &self.unit()]).ok();
+    }
+}
+
+#[test]
+fn wg_quick_holds_in_both_orders_and_takes_only_its_own_away() {
+    let lab = lab_or_skip!(spec());
+    router(&lab);
+    let vpn = WireGuard::new(&lab, WG_QUICK, "");
+    both_orders(&lab, &vpn, "wg-quick");
+}
+
+#[test]
+fn the_rules_of_networkmanager_hold_in_both_orders() {
+    let lab = lab_or_skip!(spec());
+    router(&lab);
+    let vpn = WireGuard::new(&lab, NETWORK_MANAGER, "");
+    both_orders(&lab, &vpn, "NetworkManager's rules");
+}
+
+#[test]
+fn the_rules_of_networkd_hold_in_both_orders() {
+    let lab = lab_or_skip!(spec());
+    router(&lab);
+    let vpn = WireGuard::new(&lab, NETWORKD, "");
+    both_orders(&lab, &vpn, "networkd's rules");
+}
+
+#[test]
+fn the_rules_of_tailscale_hold_in_both_orders() {
+    let lab = lab_or_skip!(spec());
+    router(&lab);
+    let vpn = WireGuard::new(&lab, TAILSCALE, "");
+    both_orders(&lab, &vpn, "Tailscale's exit node");
+    // Without an exit node its table has only what is Tailscale's own, and everybody else is balanced.
+    vpn.connect(&lab);
+    lab.machine.sh("ip route del default table 52; ip route add 10.99.0.0/24 dev tailscale0 table 52").ok();
+    balanced(&lab);
+    doors(&lab);
+    assert!(lab.machine.cmd(&["ping", "-c1", "-W5", "10.99.0.1"]).success());
+}
+
+#[test]
+fn a_rule_that_nothing_can_precede_leaks_nothing_and_is_told() {
+    let lab = lab_or_skip!(spec());
+    router(&lab);
+    ready(&lab);
+    let vpn = WireGuard::new(&lab, NETWORKD_FIRST, "");
+    vpn.connect(&lab);
+    lab.machine.wait_status("a note", UP, |status| notes(status).contains("takes everything ahead of ours"));
+    super::leaks_nothing(&lab, &vpn, "a rule at 10");
+    vpn.disconnect(&lab);
+    lab.machine.wait_status("no note", UP, |status| notes(status).is_empty());
+    balanced(&lab);
+}
+
+#[test]
+fn wireguard_outlives_its_uplink() {
+    let lab = lab_or_skip!(spec());
+    router(&lab);
+    ready(&lab);
+    let vpn = WireGuard::new(&lab, WG_QUICK, "");
+    vpn.connect(&lab);
+    for death in [CARRIER, SILENT] {
+        outlives(&lab, &vpn, death, Duration::from_secs(10));
+    }
+    // With nobody's traffic but its own keepalives the tunnel moves too, so that its server can still reach the machine.
+    vpn.disconnect(&lab);
+    let vpn = WireGuard::new(&lab, Way { device: "wg0", ..WG_QUICK }, "PersistentKeepalive = 1");
+    vpn.connect(&lab);
+    outlives(&lab, &vpn, SILENT, Duration::from_secs(15));
+}
+
+/// wg-quick adds its two rules one after the other, and ours move ahead of them meanwhile: nobody's packet may fall between.
+#[test]
+fn nothing_leaks_while_the_rules_are_placed_anew() {
+    let lab = lab_or_skip!(spec());
+    router(&lab);
+    ready(&lab);
+    let vpn = WireGuard::new(&lab, WG_QUICK, "");
+    let before = ours(&lab.machine);
+    for round in 1..=8 {
+        super::ended(&lab);
+        vpn.connect(&lab);
+        // From here on wg-quick is done, uplinkd perhaps not.
+        let guard = super::Guard::new(&lab, vpn.outer());
+        let flows = [lab.machine.netns(), &lab.client().ns]
+            .map(|ns| NewFlows::start(ns, &Via::any(), &echoes4(), 400));
+        let moved = || ours(&lab.machine).contains("6000:").then_some(());
+        lab.machine.wait("our rules ahead", UP, moved);
+        crate::watch::rest(500);
+        let sent: usize = flows.map(|flows| flows.stop().sent()).iter().sum();
+        let seen = guard.read();
+        println!("round {round}: {sent} flows: {seen}");
+        seen.assert_nothing_plain(&format!("round {round}"));
+        vpn.disconnect(&lab);
+        lab.machine.wait("our rules where they were", UP, || (ours(&lab.machine) == before).then_some(()));
+    }
+}
