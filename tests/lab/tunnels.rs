@@ -11,10 +11,10 @@ use crate::balance::bound_sockets_leave_by_their_uplink;
 use crate::ctl::{Ctl, on, ours, package};
 use crate::kit::address::{ECHO, echoes4, internet4};
 use crate::kit::{
-    HeldTcp, Isp, Lab, NewFlows, NewTcp, Ns, Server, Service, Spec, UdpFlow, UdpReport, Via, connect_many,
+    HeldTcp, Isp, Lab, NewFlows, NewTcp, Ns, Server, Service, Spec, UdpFlow, Via, connect_many,
 };
 use crate::watch::rest;
-use guard::Guard;
+use guard::{Guard, Seen};
 
 /// How a tunnel's own packets are known: `udp` or `tcp`, the server's address and port.
 #[derive(Debug, Clone, Copy)]
@@ -60,11 +60,11 @@ fn router(lab: &Lab) {
     lab.machine.write(
         "/root/own.nft",
         &format!(
-            "table ip own {{
+            "table inet own {{
                 chain out {{ type nat hook postrouting priority srcnat;
                     oifname {{ wg0, tun0, tailscale0 }} masquerade; }}
                 chain in {{ type nat hook prerouting priority dstnat;
-                    iifname {{ eth1, eth2 }} tcp dport 8080 dnat to 10.77.0.10:{ECHO}; }}
+                    iifname {{ eth1, eth2 }} tcp dport 8080 dnat ip to 10.77.0.10:{ECHO}; }}
             }}\n"
         ),
     );
@@ -97,16 +97,6 @@ fn both_orders<V: Vpn>(lab: &Lab, vpn: &V, what: &str) {
     balanced(lab);
 }
 
-/// A second of new flows of both protocols from there, and whom the internet saw.
-fn flows(ns: &Ns) -> [UdpReport; 2] {
-    let (udp, tcp) = (
-        NewFlows::start(ns, &Via::any(), &echoes4(), 100),
-        NewTcp::start(ns, &Via::any(), &echoes4(), 50, Duration::from_secs(3)),
-    );
-    rest(1000);
-    [udp.stop(), tcp.stop()]
-}
-
 /// Waits until connections of before have ended for good: their last packets go where the connection was.
 #[track_caller]
 fn ended(lab: &Lab) {
@@ -122,20 +112,31 @@ fn ended(lab: &Lab) {
 /// All new flows of the machine and its LAN are in the tunnel, none leaves by an uplink.
 #[track_caller]
 fn leaks_nothing<V: Vpn>(lab: &Lab, vpn: &V, what: &str) {
+    let seen = in_tunnel(lab, vpn, what, (&echoes4(), V::INSIDE.into()));
+    println!("{what}: {seen}");
+    seen.assert_nothing_plain4(what);
+}
+
+/// A second of new flows of both protocols to there, from the machine and from its LAN, all of which the internet must see
+/// come from `inside`; and what the ISPs saw meanwhile.
+#[track_caller]
+fn in_tunnel<V: Vpn>(lab: &Lab, vpn: &V, what: &str, (to, inside): (&[SocketAddr], IpAddr)) -> Seen {
     lab.machine.cmd(&["uplinkctl", "nudge", "--wait", "5"]).ok();
     ended(lab);
     let guard = Guard::new(lab, vpn.outer());
     for (who, ns) in [("machine", lab.machine.netns()), ("client", &lab.client().ns)] {
-        for report in flows(ns) {
-            let strangers = report.seen().into_iter().filter(|(seen, _)| *seen != IpAddr::from(V::INSIDE));
+        let udp = NewFlows::start(ns, &Via::any(), to, 100);
+        let tcp = NewTcp::start(ns, &Via::any(), to, 50, Duration::from_secs(3));
+        rest(1000);
+        for report in [udp.stop(), tcp.stop()] {
+            let strangers = report.seen().into_iter().filter(|(seen, _)| *seen != inside);
             assert_eq!(strangers.collect::<Vec<_>>(), [], "{what}: {who}");
             assert_eq!(report.lost(), 0, "{what}: {who}: {}", report.summary());
         }
     }
     let seen = guard.read();
-    println!("{what}: {seen}");
-    seen.assert_nothing_plain(what);
     assert!(seen.tunnel() >= 200, "{what}: {seen}");
+    seen
 }
 
 /// [`leaks_nothing`]; who comes in by an uplink is answered there; and the tunnel itself is no uplink.
@@ -208,7 +209,7 @@ fn outlives<V: Vpn>(lab: &Lab, vpn: &V, death: Death, limit: Duration) {
     held.ping(Duration::from_secs(5)).expect("a connection inside the tunnel lives on");
     let seen = guard.read();
     println!("{what}: {seen}");
-    seen.assert_nothing_plain(&what);
+    seen.assert_nothing_plain4(&what);
     death.1(isp, false);
     lab.machine.wait_status("both again", Duration::from_secs(60), |status| {
         status["active"]["ipv4"].as_array().is_some_and(|list| list.len() == 2)

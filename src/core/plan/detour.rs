@@ -6,8 +6,8 @@
 //! tunnel. When its manager takes the configuration away, the route goes for good.
 //!
 //! So while such a route stands, and something covers the server that leads out of no uplink, a rule of ours leads to the
-//! server by the uplink of the route for as long as that gets through, else by another. It is ahead of main. When the route
-//! goes and the cover stays, the rule in the kernel is what tells of the server.
+//! server: by the uplink of the route while that gets through, else by another, where it then stays. It is ahead of main.
+//! When the route goes and the cover stays, the rule in the kernel is what tells of the server.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,34 +24,48 @@ impl FamilyPlan<'_> {
     /// The rules to the servers of tunnels.
     pub(super) fn detours(&mut self, base: Base, active: &[Slot]) {
         let family = self.family;
-        let best = self.best(active).map(|uplink| uplink.slot);
-        let way = |wish: Slot| if self.gets_through(wish) { wish } else { best.unwrap_or(wish) };
-        let servers = self.servers();
-        let rules = servers.into_iter().map(|(server, wish)| Rule {
-            family,
-            pref: base.detour(),
-            selector: Selector::To(server),
-            table: way(wish).table(),
-            suppress_prefixlen: None,
-        });
-        let rules: Vec<_> = rules.collect();
+        let known = self.known_servers();
+        let routed = self.of_family().filter_map(|route| Some((route.dest, self.by_gateway_of(route)?)));
+        let mut servers: BTreeMap<IpNet, Slot> = routed.filter(|(net, _)| net.prefix_len() > 1).collect();
+        for (net, slot) in &known {
+            if !self.of_family().any(|route| route.dest == *net) {
+                servers.insert(*net, *slot);
+            }
+        }
+        let way = |net: &IpNet, wish: Slot| {
+            // A tunnel over TCP keeps its address, so it stays where it is for as long as that is in use.
+            let kept = known.get(net).copied().filter(|slot| active.contains(slot));
+            let wish = kept.unwrap_or(wish);
+            match self.best(active) {
+                Some(best) if !self.gets_through(wish) => best.slot,
+                _ => wish,
+            }
+        };
+        let rules: Vec<_> = servers
+            .into_iter()
+            .filter(|(net, _)| self.is_covered(net.addr()))
+            .map(|(net, wish)| Rule {
+                family,
+                pref: base.detour(),
+                selector: Selector::To(net),
+                table: way(&net, wish).table(),
+                suppress_prefixlen: None,
+            })
+            .collect();
         self.desired.rules.extend(rules);
     }
 
-    /// The servers of tunnels, each with the uplink that it is to be reached by.
-    fn servers(&self) -> BTreeMap<IpNet, Slot> {
-        let hosts = self.of_family().filter(|route| route.dest.prefix_len() > 1);
-        let known = self.observed.kernel.rules.iter().filter(|rule| rule.family == self.family);
-        let known = known.filter_map(|rule| match rule.selector {
+    /// The servers that rules of ours lead to, and by which uplink.
+    fn known_servers(&self) -> BTreeMap<IpNet, Slot> {
+        let rules = self.observed.kernel.rules.iter().filter(|rule| rule.family == self.family);
+        let server = |rule: &Rule| match rule.selector {
             Selector::To(net) if Base::is_detour(rule.pref) => Some((net, Slot::of_table(rule.table)?)),
             _ => None,
-        });
-        let gone = known.filter(|(net, _)| !hosts.clone().any(|route| route.dest == *net));
-        let routed = hosts.clone().filter_map(|route| Some((route.dest, self.by_gateway_of(route)?)));
-        gone.chain(routed).filter(|(net, _)| self.is_covered(net.addr())).collect()
+        };
+        rules.filter_map(server).collect()
     }
 
-    fn of_family(&self) -> impl Iterator<Item = &OtherRoute> + Clone {
+    fn of_family(&self) -> impl Iterator<Item = &OtherRoute> {
         self.observed.others.iter().filter(|route| Family::of(route.dest.addr()) == self.family)
     }
 

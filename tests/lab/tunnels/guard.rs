@@ -110,7 +110,7 @@ impl Seen {
 
     /// Not one IPv4 packet left beside the tunnel.
     #[track_caller]
-    pub(super) fn assert_nothing_plain(&self, what: &str) {
+    pub(super) fn assert_nothing_plain4(&self, what: &str) {
         let plain: u64 = self.0.values().map(|counts| counts.plain4).sum();
         assert_eq!(plain, 0, "{what}: {self}");
     }

@@ -4,15 +4,19 @@
 //! need what is not there (the kernel's module, the program), so the same tunnel is led by the rules and tables that they
 //! make; the addresses and names are all that differs.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{CARRIER, Outer, SILENT, UP, Vpn, balanced, both_orders, doors, outlives, ready, router, spec};
+use serde_json::Value;
+
+use super::{
+    CARRIER, Outer, SILENT, UP, Vpn, balanced, both_orders, doors, holds, outlives, ready, router, spec,
+};
 use crate::ctl::{Ctl, ours};
 use crate::input::notes;
-use crate::kit::address::echoes4;
+use crate::kit::address::{ECHO, echoes4, echoes6, internet4};
 use crate::kit::process::Daemon;
-use crate::kit::{Lab, NewFlows, Via, lab_or_skip};
+use crate::kit::{HeldTcp, Lab, NewFlows, Ns, UdpFlow, Via, lab_or_skip};
 
 const PORT: u16 = 51820;
 /// The internet's own address: the server answers by the one that its routes choose, as WireGuard's servers do.
@@ -49,11 +53,13 @@ const NETWORKD: Way = Way {
     down: "ip rule del pref 30000; ip route flush table 1000",
 };
 
-/// The same with the preference that is copied from manual to manual: nothing can stand ahead of 10.
+/// The same with the preference that is copied from manual to manual: no block can stand ahead of 10. Without the rule
+/// for the LAN the tunnel would take that as well.
 const NETWORKD_FIRST: Way = Way {
     up: "ip route add default dev wg0 proto static table 1000
+        ip rule add pref 9 to 10.77.0.0/24 lookup main
         ip rule add pref 10 proto static not fwmark 0x8888 lookup 1000",
-    down: "ip rule del pref 10; ip route flush table 1000",
+    down: "ip rule del pref 9; ip rule del pref 10; ip route flush table 1000",
     ..NETWORKD
 };
 
@@ -76,8 +82,8 @@ struct WireGuard {
 }
 
 impl WireGuard {
-    /// A full tunnel; `peer` is what else its `[Peer]` says.
-    fn new(lab: &Lab, way: Way, peer: &str) -> WireGuard {
+    /// A full tunnel.
+    fn new(lab: &Lab, way: Way) -> WireGuard {
         let machine = &lab.machine;
         let key = || machine.cmd(&["wg", "genkey"]).ok().trim().to_owned();
         let public = |key: &str| machine.sh(&format!("echo '{key}' | wg pubkey")).ok().trim().to_owned();
@@ -96,12 +102,20 @@ impl WireGuard {
         internet.ip("addr add 10.99.0.1/24 dev wgs\naddr add fd99::1/64 dev wgs nodad\nlink set wgs up");
         let near_end = format!(
             "[Interface]\nPrivateKey = {near}\nAddress = 10.99.0.2/24\n{}\n\n\
-             [Peer]\nPublicKey = {}\nEndpoint = {SERVER}:{PORT}\nAllowedIPs = 0.0.0.0/0\n{peer}\n",
+             [Peer]\nPublicKey = {}\nEndpoint = {SERVER}:{PORT}\nAllowedIPs = 0.0.0.0/0\n",
             way.interface,
             public(&far)
         );
         machine.write_mode(&format!("/etc/wireguard/{}.conf", way.device), near_end.as_bytes(), 0o600);
         WireGuard { way, _server: server }
+    }
+
+    /// Has the tunnel carry IPv6 too, from its next start on.
+    fn with_ipv6(self, lab: &Lab) -> WireGuard {
+        let (addresses, routes) = ("s:^Address = .*:&, fd99\\:\\:2/128:", "s:^AllowedIPs = .*:&, \\:\\:/0:");
+        let file = format!("/etc/wireguard/{}.conf", self.way.device);
+        lab.machine.cmd(&["sed", "-i", "-e", addresses, "-e", routes, &file]).ok();
+        self
     }
 
     fn unit(&self) -> String {
@@ -137,15 +151,63 @@ impl Vpn for WireGuard {
 fn wg_quick_holds_in_both_orders_and_takes_only_its_own_away() {
     let lab = lab_or_skip!(spec());
     router(&lab);
-    let vpn = WireGuard::new(&lab, WG_QUICK, "");
+    let vpn = WireGuard::new(&lab, WG_QUICK);
     both_orders(&lab, &vpn, "wg-quick");
+}
+
+#[test]
+fn wg_quick_holds_over_both_families() {
+    let lab = lab_or_skip!(spec().ipv6());
+    router(&lab);
+    ready(&lab);
+    let six = |s: &Value| s["active"]["ipv6"].as_array().is_some_and(|list| list.len() == 2);
+    lab.machine.wait_status("both active over IPv6", UP, six);
+    let vpn = WireGuard::new(&lab, WG_QUICK).with_ipv6(&lab);
+    vpn.connect(&lab);
+    lab.machine.wait("our IPv6 rules ahead", UP, || ours(&lab.machine).matches("6000:").nth(1).map(drop));
+    let inside = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 2).into();
+    let seen = super::in_tunnel(&lab, &vpn, "wg-quick, IPv6", (&echoes6(), inside));
+    println!("wg-quick, IPv6: {seen}");
+    seen.assert_nothing_plain4("wg-quick, IPv6");
+    seen.assert_nothing_plain6("wg-quick, IPv6");
+    holds(&lab, &vpn, "wg-quick, both families");
+    vpn.disconnect(&lab);
+    balanced(&lab);
+}
+
+/// By design a flow keeps its uplink for life: what is new goes into the tunnel, what ran before goes on beside it.
+#[test]
+fn flows_of_before_stay_on_their_uplink() {
+    let lab = lab_or_skip!(spec());
+    router(&lab);
+    ready(&lab);
+    let vpn = WireGuard::new(&lab, WG_QUICK);
+    let to = |n| SocketAddr::from((internet4(n), ECHO));
+    let flow = |ns: &Ns, n| UdpFlow::start(ns, &Via::any(), to(n), Duration::from_millis(20));
+    let (own, behind) = (flow(lab.machine.netns(), 1), flow(&lab.client().ns, 2));
+    let mut held = [lab.machine.netns(), &lab.client().ns]
+        .map(|ns| HeldTcp::connect(ns, &Via::any(), to(3)).expect("connects"));
+    vpn.connect(&lab);
+    lab.machine.wait("our rules ahead", UP, || ours(&lab.machine).contains("6000:").then_some(()));
+    for tcp in &mut held {
+        tcp.ping(Duration::from_secs(3)).expect("it lives on");
+    }
+    crate::watch::rest(1000);
+    let (own, behind) = (own.stop(), behind.stop());
+    println!("own: {}\nbehind: {}", own.summary(), behind.summary());
+    assert_eq!(
+        own.seen().last().map(|(seen, _)| *seen),
+        Some(WireGuard::INSIDE.into()),
+        "no address holds it"
+    );
+    assert_eq!((behind.seen().len(), behind.lost()), (1, 0), "{}", behind.summary());
 }
 
 #[test]
 fn the_rules_of_networkmanager_hold_in_both_orders() {
     let lab = lab_or_skip!(spec());
     router(&lab);
-    let vpn = WireGuard::new(&lab, NETWORK_MANAGER, "");
+    let vpn = WireGuard::new(&lab, NETWORK_MANAGER);
     both_orders(&lab, &vpn, "NetworkManager's rules");
 }
 
@@ -153,7 +215,7 @@ fn the_rules_of_networkmanager_hold_in_both_orders() {
 fn the_rules_of_networkd_hold_in_both_orders() {
     let lab = lab_or_skip!(spec());
     router(&lab);
-    let vpn = WireGuard::new(&lab, NETWORKD, "");
+    let vpn = WireGuard::new(&lab, NETWORKD);
     both_orders(&lab, &vpn, "networkd's rules");
 }
 
@@ -161,7 +223,7 @@ fn the_rules_of_networkd_hold_in_both_orders() {
 fn the_rules_of_tailscale_hold_in_both_orders() {
     let lab = lab_or_skip!(spec());
     router(&lab);
-    let vpn = WireGuard::new(&lab, TAILSCALE, "");
+    let vpn = WireGuard::new(&lab, TAILSCALE);
     both_orders(&lab, &vpn, "Tailscale's exit node");
     // Without an exit node its table has only what is Tailscale's own, and everybody else is balanced.
     vpn.connect(&lab);
@@ -176,7 +238,7 @@ fn a_rule_that_nothing_can_precede_leaks_nothing_and_is_told() {
     let lab = lab_or_skip!(spec());
     router(&lab);
     ready(&lab);
-    let vpn = WireGuard::new(&lab, NETWORKD_FIRST, "");
+    let vpn = WireGuard::new(&lab, NETWORKD_FIRST);
     vpn.connect(&lab);
     lab.machine.wait_status("a note", UP, |status| notes(status).contains("takes everything ahead of ours"));
     super::leaks_nothing(&lab, &vpn, "a rule at 10");
@@ -190,14 +252,14 @@ fn wireguard_outlives_its_uplink() {
     let lab = lab_or_skip!(spec());
     router(&lab);
     ready(&lab);
-    let vpn = WireGuard::new(&lab, WG_QUICK, "");
+    let vpn = WireGuard::new(&lab, WG_QUICK);
     vpn.connect(&lab);
     for death in [CARRIER, SILENT] {
         outlives(&lab, &vpn, death, Duration::from_secs(10));
     }
-    // With nobody's traffic but its own keepalives the tunnel moves too, so that its server can still reach the machine.
+    // With keepalives, which keep an entry of conntrack alive over the dead uplink.
     vpn.disconnect(&lab);
-    let vpn = WireGuard::new(&lab, Way { device: "wg0", ..WG_QUICK }, "PersistentKeepalive = 1");
+    lab.machine.sh("echo PersistentKeepalive = 1 >>/etc/wireguard/wg0.conf").ok();
     vpn.connect(&lab);
     outlives(&lab, &vpn, SILENT, Duration::from_secs(15));
 }
@@ -208,7 +270,7 @@ fn nothing_leaks_while_the_rules_are_placed_anew() {
     let lab = lab_or_skip!(spec());
     router(&lab);
     ready(&lab);
-    let vpn = WireGuard::new(&lab, WG_QUICK, "");
+    let vpn = WireGuard::new(&lab, WG_QUICK);
     let before = ours(&lab.machine);
     for round in 1..=8 {
         super::ended(&lab);
@@ -223,7 +285,7 @@ fn nothing_leaks_while_the_rules_are_placed_anew() {
         let sent: usize = flows.map(|flows| flows.stop().sent()).iter().sum();
         let seen = guard.read();
         println!("round {round}: {sent} flows: {seen}");
-        seen.assert_nothing_plain(&format!("round {round}"));
+        seen.assert_nothing_plain4(&format!("round {round}"));
         vpn.disconnect(&lab);
         lab.machine.wait("our rules where they were", UP, || (ours(&lab.machine) == before).then_some(()));
     }
