@@ -82,7 +82,7 @@ impl FamilyPlan<'_> {
     fn is_covered(&self, ip: IpAddr) -> bool {
         match self.of_family().find(|route| route.dest.prefix_len() == 1 && route.dest.contains(&ip)) {
             Some(half) => !self.leads_out(&half.hops),
-            None => self.main_defaults().first().is_some() && !self.main_leads_out(),
+            None => self.a_stranger_leads(),
         }
     }
 

