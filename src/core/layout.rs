@@ -6,6 +6,7 @@
 //! | slot | 1 to 63, one an uplink |
 //! | mark | `slot << 24` under `0x3f000000` |
 //! | table | `7000 + slot`; 7000 itself holds the balanced default where main has no room for it, and the `unreachable` one of `all-down = "block"` |
+//! | rule base - 2 | `from ADDRESS to SERVER lookup TABLE`, for the server of a tunnel |
 //! | rule base - 1 | `to SERVER lookup TABLE`, for the server of a tunnel |
 //! | rule base + 0 | `lookup main suppress_prefixlength 1` |
 //! | rule base + 100 + slot | `fwmark MARK lookup TABLE` |
@@ -138,9 +139,14 @@ impl Base {
         Pref(self.0 - 1)
     }
 
+    /// `from ADDRESS to SERVER lookup TABLE`: a connection that has the address of an uplink stays there.
+    pub fn detour_from(self) -> Pref {
+        Pref(self.0 - 2)
+    }
+
     /// Whether a preference is that of the rules to servers of tunnels, wherever the block was placed.
     pub fn is_detour(pref: Pref) -> bool {
-        Self::candidates().any(|base| pref == base.detour())
+        Self::candidates().any(|base| pref == base.detour() || pref == base.detour_from())
     }
 
     /// `lookup main suppress_prefixlength 1`.

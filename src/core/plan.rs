@@ -62,7 +62,7 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
         part.tables();
         let base = part.rules(&shared);
         if multihomed {
-            part.detours(base, &active[family]);
+            part.detours(base, &active[family], &shared);
             part.balanced_default(&active[family], config.all_down);
             part.moves(&active[family], health, &shared);
         }

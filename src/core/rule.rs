@@ -33,6 +33,8 @@ pub enum Selector {
     From(IpAddr),
     /// Those to a prefix.
     To(IpNet),
+    /// Those with a source address to a prefix.
+    FromTo(IpAddr, IpNet),
     /// Those of sockets bound to a device.
     Oif(IfName),
 }
@@ -55,6 +57,7 @@ impl fmt::Display for Spec<'_> {
             Selector::Mark(mark) => write!(f, " fwmark {mark}")?,
             Selector::From(ip) => write!(f, " from {ip}")?,
             Selector::To(net) => write!(f, " to {net}")?,
+            Selector::FromTo(ip, net) => write!(f, " from {ip} to {net}")?,
             Selector::Oif(name) => write!(f, " oif {name}")?,
         }
         write!(f, " lookup {}", rule.table)?;

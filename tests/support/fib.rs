@@ -111,6 +111,7 @@ impl FibRule {
             Selector::Mark(mark) => fib.mark = Some((mark.value(), mark.mask())),
             Selector::From(ip) => fib.from = Some(IpNet::from(*ip)),
             Selector::To(net) => fib.to = Some(*net),
+            Selector::FromTo(ip, net) => (fib.from, fib.to) = (Some(IpNet::from(*ip)), Some(*net)),
             Selector::Oif(name) => fib.oif = Some(name.clone()),
         }
         fib
@@ -124,6 +125,7 @@ impl FibRule {
     pub(crate) fn to_rule(&self) -> Rule {
         let selector = match (self.mark, self.from, self.to, &self.oif) {
             (Some((value, mask)), ..) => Selector::Mark(Mark::new(value, mask)),
+            (_, Some(net), Some(to), _) => Selector::FromTo(net.addr(), to),
             (_, Some(net), ..) => Selector::From(net.addr()),
             (_, _, Some(net), _) => Selector::To(net),
             (_, _, _, Some(name)) => Selector::Oif(name.clone()),

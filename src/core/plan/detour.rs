@@ -9,7 +9,7 @@
 //! server: by the uplink of the route while that gets through, else by another, where it then stays. It is ahead of main.
 //! When the route goes and the cover stays, the rule in the kernel is what tells of the server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -21,8 +21,8 @@ use crate::core::observed::OtherRoute;
 use crate::core::rule::{Rule, Selector};
 
 impl FamilyPlan<'_> {
-    /// The rules to the servers of tunnels.
-    pub(super) fn detours(&mut self, base: Base, active: &[Slot]) {
+    /// The rules to the servers of tunnels; `shared` addresses are those of two uplinks.
+    pub(super) fn detours(&mut self, base: Base, active: &[Slot], shared: &BTreeSet<IpAddr>) {
         let family = self.family;
         let known = self.known_servers();
         let routed = self.of_family().filter_map(|route| Some((route.dest, self.by_gateway_of(route)?)));
@@ -41,17 +41,23 @@ impl FamilyPlan<'_> {
                 _ => wish,
             }
         };
-        let rules: Vec<_> = servers
-            .into_iter()
-            .filter(|(net, _)| self.is_covered(net.addr()))
-            .map(|(net, wish)| Rule {
-                family,
-                pref: base.detour(),
-                selector: Selector::To(net),
-                table: way(&net, wish).table(),
-                suppress_prefixlen: None,
-            })
-            .collect();
+        let rule = |pref, selector, slot: Slot| Rule {
+            family,
+            pref,
+            selector,
+            table: slot.table(),
+            suppress_prefixlen: None,
+        };
+        let mut rules = Vec::new();
+        for (net, wish) in servers.into_iter().filter(|(net, _)| self.is_covered(net.addr())) {
+            rules.push(rule(base.detour(), Selector::To(net), way(&net, wish)));
+            // One over TCP began by the balanced default, before the route to its server was there.
+            for (uplink, leg) in self.configured().filter(|(_, leg)| leg.reachable()) {
+                let own = leg.addresses.iter().map(IpNet::addr).filter(|ip| !shared.contains(ip));
+                let from = |ip| rule(base.detour_from(), Selector::FromTo(ip, net), uplink.slot);
+                rules.extend(own.map(from));
+            }
+        }
         self.desired.rules.extend(rules);
     }
 

@@ -43,17 +43,17 @@ pub(super) fn rule(rule: &Rule) -> RuleMessage {
     if let Some(len) = rule.suppress_prefixlen {
         message.attributes.push(RuleAttribute::SuppressPrefixLen(len));
     }
+    if let Selector::From(ip) | Selector::FromTo(ip, _) = &rule.selector {
+        message.header.src_len = IpNet::from(*ip).prefix_len();
+        message.attributes.push(RuleAttribute::Source(*ip));
+    }
     match &rule.selector {
-        Selector::All => {}
+        Selector::All | Selector::From(_) => {}
         Selector::Mark(mark) => {
             message.attributes.push(RuleAttribute::FwMark(mark.value()));
             message.attributes.push(RuleAttribute::FwMask(mark.mask()));
         }
-        Selector::From(ip) => {
-            message.header.src_len = IpNet::from(*ip).prefix_len();
-            message.attributes.push(RuleAttribute::Source(*ip));
-        }
-        Selector::To(net) => {
+        Selector::To(net) | Selector::FromTo(_, net) => {
             message.header.dst_len = net.prefix_len();
             message.attributes.push(RuleAttribute::Destination(net.addr()));
         }
@@ -131,6 +131,9 @@ impl RuleFields {
                 Some(Selector::Mark(Mark::new(mark, self.mask.unwrap_or(u32::MAX))))
             }
             (None, Some(ip), None, None) => host(ip, header.src_len).then_some(Selector::From(ip)),
+            (None, Some(from), Some(to), None) if host(from, header.src_len) => {
+                IpNet::new(to, header.dst_len).ok().map(|to| Selector::FromTo(from, to))
+            }
             (None, None, Some(ip), None) => IpNet::new(ip, header.dst_len).ok().map(Selector::To),
             (None, None, None, Some(name)) => IfName::new(name).map(Selector::Oif),
             _ => None,
