@@ -95,6 +95,11 @@
 //! own, which stay. So main remains the arbiter: a VPN that adds a better default, the two /1 routes of OpenVPN, the
 //! rules of wg-quick or Tailscale win by the kernel's own rules, whoever started first, and no tunnel leaks.
 //!
+//! Two things are done for tunnels besides. Programs that read main for the default in force may not understand several
+//! legs, and OpenVPN then redirects nothing; so before the balanced default stands one of a single leg, for packets of a
+//! type of service that nobody sends. And the route that such a program adds to its server ties it to one uplink; so while
+//! a tunnel covers everything, a rule ahead of main leads to its server by an uplink that gets through.
+//!
 //! For the same reason none of our rules takes everything. Each selects a mark, a source address or prefix, or a device of one
 //! uplink; the one that selects all, first in the block, looks only at routes of main that are more specific than a /1,
 //! so that what is meant for the LAN stays there. A catch-all ahead of main would take the traffic of every VPN. Only

@@ -103,6 +103,7 @@ impl World {
             links: view.links,
             addresses: view.addresses,
             defaults: view.defaults,
+            others: view.others,
             neighbours: view.neighbours,
             foreign_rules: view.foreign_rules,
             foreign_tables: view.foreign_tables,

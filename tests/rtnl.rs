@@ -9,7 +9,7 @@ use std::time::Duration;
 use namespace::sh;
 use tokio::time::timeout;
 use uplinkd::core::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, Base, Slot};
-use uplinkd::core::net::{Device, Family, IfIndex, IfName, Metric, PerFamily, TableId, Weight};
+use uplinkd::core::net::{Device, Family, IfIndex, IfName, Metric, PerFamily, TableId, Tos, Weight};
 use uplinkd::core::route::{NextHop, Route, RouteKey};
 use uplinkd::core::rule::{Rule, Selector};
 use uplinkd::kernel::rtnl::{Events, Rtnl, View};
@@ -45,7 +45,7 @@ fn weighted(weight: u16, hop: &NextHop) -> NextHop {
 }
 
 fn route(table: TableId, dest: &str, metric: u32, src: Option<&str>, hops: &[&NextHop]) -> Route {
-    let key = RouteKey { table, dest: dest.parse().unwrap(), metric: Metric(metric) };
+    let key = RouteKey { table, dest: dest.parse().unwrap(), metric: Metric(metric), tos: Tos::ANY };
     Route { key, src: src.map(|ip| ip.parse().unwrap()), hops: hops.iter().copied().cloned().collect() }
 }
 

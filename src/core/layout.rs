@@ -6,12 +6,15 @@
 //! | slot | 1 to 63, one an uplink |
 //! | mark | `slot << 24` under `0x3f000000` |
 //! | table | `7000 + slot`; 7000 itself holds the ways to the uplinks' resolvers, the balanced default where main has no room for it, and the `unreachable` one of `all-down = "block"` |
+//! | rule base - 2 | `from ADDRESS to SERVER lookup TABLE`, for the server of a tunnel |
+//! | rule base - 1 | `to SERVER lookup TABLE`, for the server of a tunnel |
 //! | rule base + 0 | `lookup main suppress_prefixlength 1` |
 //! | rule base + 100 + slot | `fwmark MARK lookup TABLE` |
 //! | rule base + 200 + slot | `from ADDRESS lookup TABLE`, and `from PREFIX` for each IPv6 prefix that is delegated by the uplink |
 //! | rule base + 300 + slot | `oif DEVICE lookup TABLE` |
 //! | rule 32764 | `to 0.0.0.0/1 lookup main suppress_prefixlength 0`, and for `128.0.0.0/1`, ahead of 32765 |
 //! | rule 32765 | `lookup 7000` |
+//! | main | the balanced default, and where it has several legs a signpost: a default for [`SIGNPOST_TOS`] alone |
 //!
 //! The base is 7000, or the next lower thousand that stands ahead of every foreign rule that takes everything.
 
@@ -19,7 +22,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::net::{Mark, Pref, TableId};
+use super::net::{Mark, Pref, TableId, Tos};
 
 /// The bits of a packet mark that are ours; free of mwan3 (0x3f00), Tailscale (0xff0000), Kubernetes (0xc000),
 /// Cilium, netavark and wg-quick (51820).
@@ -34,6 +37,9 @@ pub const BALANCED_PREF: Pref = Pref(32765);
 
 /// The rules ahead of [`BALANCED_PREF`] that let the two /1 routes of a VPN in main win.
 pub const BYPASS_PREF: Pref = Pref(32764);
+
+/// The packets that our signpost in main is for: DSCP 63, which is nobody's (RFC 2474, pool 2).
+pub const SIGNPOST_TOS: Tos = Tos(0xfc);
 
 /// An uplink's number: chooses its mark, table and rules. Persisted, so that they survive a reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -117,12 +123,30 @@ impl Base {
 
     /// Whether a preference lies in a block of ours, wherever it was placed.
     pub fn is_ours(pref: Pref) -> bool {
-        pref == BALANCED_PREF || pref == BYPASS_PREF || Self::candidates().any(|base| base.contains(pref))
+        pref == BALANCED_PREF
+            || pref == BYPASS_PREF
+            || Self::is_detour(pref)
+            || Self::candidates().any(|base| base.contains(pref))
     }
 
     /// Whether a preference lies in this block.
     pub fn contains(self, pref: Pref) -> bool {
         (self.0..self.0 + Self::SPAN).contains(&pref.0)
+    }
+
+    /// `to SERVER lookup TABLE`: ahead of main, whose own route to there may lead over a dead uplink.
+    pub fn detour(self) -> Pref {
+        Pref(self.0 - 1)
+    }
+
+    /// `from ADDRESS to SERVER lookup TABLE`: a connection that has the address of an uplink stays there.
+    pub fn detour_from(self) -> Pref {
+        Pref(self.0 - 2)
+    }
+
+    /// Whether a preference is that of the rules to servers of tunnels, wherever the block was placed.
+    pub fn is_detour(pref: Pref) -> bool {
+        Self::candidates().any(|base| pref == base.detour() || pref == base.detour_from())
     }
 
     /// `lookup main suppress_prefixlength 1`.

@@ -188,6 +188,15 @@ impl fmt::Display for Metric {
     }
 }
 
+/// The type-of-service byte that a packet must have for a route; 0 is asked of none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Tos(pub u8);
+
+impl Tos {
+    /// Takes every packet.
+    pub const ANY: Tos = Tos(0);
+}
+
 /// A packet mark under a mask; no bit stands outside the mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark {

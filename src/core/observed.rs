@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use super::health::Connectivity;
@@ -28,6 +28,8 @@ pub struct Observed {
     pub addresses: Vec<Address>,
     /// Foreign default routes, any table.
     pub defaults: Vec<DefaultRoute>,
+    /// Other foreign routes of main that can tell of a tunnel.
+    pub others: Vec<OtherRoute>,
     /// Neighbours whose hardware address is known.
     pub neighbours: Vec<Neighbour>,
     /// Rules that are not ours.
@@ -127,6 +129,22 @@ pub struct DefaultRoute {
     pub metric: Metric,
     /// Its legs: one, several where it is multipath, none where it is `unreachable` or the like.
     pub hops: Vec<(IfIndex, Option<IpAddr>)>,
+}
+
+/// A foreign route of main that a tunnel may have made: to half of all addresses, or to a single host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherRoute {
+    /// Where it leads to.
+    pub dest: IpNet,
+    /// Its legs, as those of a default.
+    pub hops: Vec<(IfIndex, Option<IpAddr>)>,
+}
+
+impl OtherRoute {
+    /// Whether a route to there is one.
+    pub fn matters(dest: IpNet) -> bool {
+        dest.prefix_len() == 1 || dest.prefix_len() == dest.max_prefix_len()
+    }
 }
 
 /// A neighbour with its hardware address.

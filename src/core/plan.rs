@@ -4,6 +4,7 @@
 //! the balanced default sits in main, and why none of our rules takes everything, is told in the crate's
 //! documentation.
 
+mod detour;
 mod family;
 mod nat6;
 mod resolvers;
@@ -71,8 +72,9 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
         let mut part =
             FamilyPlan { family, uplinks: &uplinks, observed, desired: &mut desired, notes: &mut notes };
         part.tables();
-        part.rules(&shared, &prefixes[family]);
+        let base = part.rules(&shared, &prefixes[family]);
         if multihomed {
+            part.detours(base, &active[family], &shared);
             part.balanced_default(&active[family], config.all_down);
             part.moves(&active[family], health, &shared);
             if !active[family].is_empty() || config.all_down != AllDown::Block {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::layout::Slot;
-use super::net::{Device, Family, Metric, OWNER, TableId, Weight};
+use super::net::{Device, Family, Metric, OWNER, TableId, Tos, Weight};
 
 /// One route of ours, fully specified: what the kernel would fill in is here already.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +28,15 @@ pub struct RouteKey {
     pub dest: IpNet,
     /// The metric.
     pub metric: Metric,
+    /// For which packets alone, IPv4 only. The kernel asks such routes first, whatever the metric.
+    pub tos: Tos,
+}
+
+impl RouteKey {
+    /// For every packet.
+    pub fn new(table: TableId, dest: IpNet, metric: Metric) -> Self {
+        RouteKey { table, dest, metric, tos: Tos::ANY }
+    }
 }
 
 /// One leg of a route.
@@ -72,6 +81,9 @@ impl fmt::Display for Spec<'_> {
             f.write_str("default")?;
         } else {
             write!(f, "{}", key.dest)?;
+        }
+        if key.tos != Tos::ANY {
+            write!(f, " tos {:#04x}", key.tos.0)?;
         }
         if let [hop] = hops.as_slice() {
             write!(f, "{hop}")?;

@@ -32,6 +32,8 @@ pub enum Selector {
     From(IpNet),
     /// Those to a prefix.
     To(IpNet),
+    /// Those with such a source to a prefix.
+    FromTo(IpNet, IpNet),
     /// Those of sockets bound to a device.
     Oif(IfName),
 }
@@ -45,6 +47,18 @@ impl Rule {
 
 struct Spec<'a>(&'a Rule);
 
+/// A prefix, or the bare address where it is one alone.
+struct Short<'a>(&'a IpNet);
+
+impl fmt::Display for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            net if net.prefix_len() == net.max_prefix_len() => net.addr().fmt(f),
+            net => net.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for Spec<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rule = self.0;
@@ -52,11 +66,9 @@ impl fmt::Display for Spec<'_> {
         match &rule.selector {
             Selector::All => {}
             Selector::Mark(mark) => write!(f, " fwmark {mark}")?,
-            Selector::From(net) if net.prefix_len() == net.max_prefix_len() => {
-                write!(f, " from {}", net.addr())?
-            }
-            Selector::From(net) => write!(f, " from {net}")?,
-            Selector::To(net) => write!(f, " to {net}")?,
+            Selector::From(from) => write!(f, " from {}", Short(from))?,
+            Selector::To(to) => write!(f, " to {to}")?,
+            Selector::FromTo(from, to) => write!(f, " from {} to {to}", Short(from))?,
             Selector::Oif(name) => write!(f, " oif {name}")?,
         }
         write!(f, " lookup {}", rule.table)?;

@@ -43,5 +43,6 @@ mod stopped;
 mod strange;
 mod surroundings;
 mod tell;
+mod tunnels;
 mod vpn;
 mod watch;

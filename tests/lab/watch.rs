@@ -265,10 +265,12 @@ impl RouteWatch {
         watch
     }
 
-    /// What became of default routes in main so far.
+    /// What became of default routes in main so far, but for the one that is for packets that nobody sends.
     pub(crate) fn defaults(&self) -> Vec<String> {
         let text = fs::read_to_string(&self.file).unwrap_or_default();
-        let in_main = text.lines().filter(|line| line.contains("default") && !line.contains(" table "));
+        let in_main = text
+            .lines()
+            .filter(|line| line.contains("default") && !line.contains(" table ") && !line.contains(" tos "));
         in_main.map(str::to_owned).collect()
     }
 }

@@ -111,6 +111,7 @@ impl FibRule {
             Selector::Mark(mark) => fib.mark = Some((mark.value(), mark.mask())),
             Selector::From(net) => fib.from = Some(*net),
             Selector::To(net) => fib.to = Some(*net),
+            Selector::FromTo(from, to) => (fib.from, fib.to) = (Some(*from), Some(*to)),
             Selector::Oif(name) => fib.oif = Some(name.clone()),
         }
         fib
@@ -124,6 +125,7 @@ impl FibRule {
     pub(crate) fn to_rule(&self) -> Rule {
         let selector = match (self.mark, self.from, self.to, &self.oif) {
             (Some((value, mask)), ..) => Selector::Mark(Mark::new(value, mask)),
+            (_, Some(from), Some(to), _) => Selector::FromTo(from, to),
             (_, Some(net), ..) => Selector::From(net),
             (_, _, Some(net), _) => Selector::To(net),
             (_, _, _, Some(name)) => Selector::Oif(name.clone()),

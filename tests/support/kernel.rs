@@ -1,6 +1,6 @@
 //! The kernel's routing in memory, with the semantics of the real one (measured on 6.18).
 //!
-//! - A route is replaced by table, destination and metric, whoever made it; a rule is added exclusively.
+//! - A route is replaced by table, destination, type of service and metric, whoever made it; a rule is added exclusively.
 //! - An interface that goes down, or loses its last IPv4 address, takes its single-path IPv4 routes along without a
 //!   word; legs of multipath routes die and come back. A deleted one takes whole multipath routes along.
 //! - A route needs an interface that is up, a gateway that is reached, and a source that is an address of ours.
@@ -11,9 +11,11 @@ use std::net::IpAddr;
 
 use uplinkd::core::change::Change;
 use uplinkd::core::layout::{BALANCED_TABLE, Base, Slot};
-use uplinkd::core::net::{Device, Family, IfIndex, IfName, Mark, Metric, PerFamily, Pref, TableId, Weight};
+use uplinkd::core::net::{
+    Device, Family, IfIndex, IfName, Mark, Metric, PerFamily, Pref, TableId, Tos, Weight,
+};
 use uplinkd::core::nft::Generation;
-use uplinkd::core::observed::{Address, DefaultRoute, Kernel, Link, Neighbour, Observed};
+use uplinkd::core::observed::{Address, DefaultRoute, Kernel, Link, Neighbour, Observed, OtherRoute};
 use uplinkd::core::route::RouteKey;
 use uplinkd::core::sysctl::Sysctl;
 
@@ -177,11 +179,20 @@ impl Memory {
             metric: r.key.metric,
             hops: r.legs.iter().map(|leg| (leg.dev, leg.via)).collect(),
         };
+        let ordinary = || foreign().filter(|r| r.key.tos == Tos::ANY);
+        let other = |r: &FibRoute| OtherRoute {
+            dest: r.key.dest,
+            hops: r.legs.iter().map(|leg| (leg.dev, leg.via)).collect(),
+        };
         Observed {
             links: self.links.clone(),
             addresses: self.addresses.clone(),
             neighbours: self.neighbours.clone(),
-            defaults: foreign().filter(|r| r.key.dest.prefix_len() == 0).map(default).collect(),
+            defaults: ordinary().filter(|r| r.key.dest.prefix_len() == 0).map(default).collect(),
+            others: ordinary()
+                .filter(|r| r.key.table == TableId::MAIN && OtherRoute::matters(r.key.dest))
+                .map(other)
+                .collect(),
             foreign_rules: self.rules.iter().filter(|r| !r.is_ours()).map(FibRule::to_foreign).collect(),
             foreign_tables: foreign().map(|r| r.key.table).filter(|t| in_our_range(*t)).collect(),
             forwards: self.forwards,
@@ -230,7 +241,7 @@ pub(crate) fn connected(address: &Address) -> Option<FibRoute> {
     let single = dest.prefix_len() == dest.max_prefix_len() && address.peer.is_none();
     let leg = FibLeg { dev: address.dev, via: None, onlink: false, weight: Weight::default(), dead: false };
     (!single && !address.secondary && !address.tentative).then(|| FibRoute {
-        key: RouteKey { table: TableId::MAIN, dest, metric: Metric(if v6 { 256 } else { 0 }) },
+        key: RouteKey { table: TableId::MAIN, dest, metric: Metric(if v6 { 256 } else { 0 }), tos: Tos::ANY },
         protocol: 2,
         src: (!v6).then_some(address.ip),
         legs: vec![leg],

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use uplinkd::core::net::{Family, IfIndex, TableId};
+use uplinkd::core::net::{Family, IfIndex, TableId, Tos};
 
 use super::fib::{FibRoute, FibRule};
 use super::kernel::Memory;
@@ -83,7 +83,7 @@ impl Memory {
             // A refusal holds in IPv4 also of a packet that is bound to a device (fib_table_lookup comes to the type
             // ahead of the device); in IPv6 it has a device of its own.
             let refuses = r.legs.is_empty() && (packet.oif.is_none() || r.family() == Family::V4);
-            let usable = refuses || r.legs.iter().any(live);
+            let usable = r.key.tos == Tos::ANY && (refuses || r.legs.iter().any(live));
             r.key.table == table && r.key.dest.contains(&packet.to) && usable
         };
         let rank = |r: &&FibRoute| (u8::MAX - r.key.dest.prefix_len(), r.key.metric);

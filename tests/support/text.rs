@@ -47,7 +47,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use uplinkd::core::health::{Manual, Opinion, Standing};
 use uplinkd::core::layout::Slot;
-use uplinkd::core::net::{Family, IfIndex, IfName, Metric, TableId, Weight};
+use uplinkd::core::net::{Family, IfIndex, IfName, Metric, TableId, Tos, Weight};
 use uplinkd::core::observed::{Address, Link, LinkFacts, Manager, Neighbour, Offer, Place, Profile, Stage};
 use uplinkd::core::route::RouteKey;
 use uplinkd::core::slots::Slots;
@@ -322,7 +322,7 @@ fn route(world: &World, family: Family, first: &str, words: &mut Words) -> FibRo
         dest => net(dest),
     };
     let usual = if dest.addr().is_ipv6() { 1024 } else { 0 };
-    let key = RouteKey { table: TableId::MAIN, dest, metric: Metric(usual) };
+    let key = RouteKey { table: TableId::MAIN, dest, metric: Metric(usual), tos: Tos::ANY };
     let mut route = FibRoute { key, protocol: 3, src: None, legs: Vec::new() };
     let leg = |dev, via| FibLeg { dev, via, onlink: false, weight: Weight::default(), dead: false };
     let mut via = None;
@@ -339,6 +339,10 @@ fn route(world: &World, family: Family, first: &str, words: &mut Words) -> FibRo
                 route.legs.last_mut().expect("dev first").weight = weight;
             }
             "nexthop" => {}
+            "tos" => {
+                route.key.tos =
+                    Tos(u8::from_str_radix(words.next().trim_start_matches("0x"), 16).expect("hex"))
+            }
             "metric" => route.key.metric = Metric(words.parsed()),
             "table" => route.key.table = table(words),
             "src" => route.src = Some(words.parsed()),

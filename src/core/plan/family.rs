@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use super::{Desired, Health, Observed};
 use crate::config::AllDown;
 use crate::core::diff::Move;
-use crate::core::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, Base, Slot};
-use crate::core::net::{Family, Metric, TableId};
+use crate::core::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, Base, SIGNPOST_TOS, Slot};
+use crate::core::net::{Family, IfIndex, Metric, TableId};
 use crate::core::observed::DefaultRoute;
 use crate::core::route::{NextHop, Route, RouteKey};
 use crate::core::rule::{Rule, Selector};
@@ -29,7 +29,7 @@ pub(super) struct FamilyPlan<'a> {
 }
 
 impl FamilyPlan<'_> {
-    fn configured(&self) -> impl Iterator<Item = (&Uplink, &Leg)> {
+    pub(super) fn configured(&self) -> impl Iterator<Item = (&Uplink, &Leg)> {
         self.uplinks.iter().map(|u| (u, &u.legs[self.family])).filter(|(_, leg)| leg.configured())
     }
 
@@ -46,13 +46,10 @@ impl FamilyPlan<'_> {
             let Some(hop_out) = next_hop(uplink, leg) else { continue };
             let src = leg.source().filter(IpAddr::is_ipv4);
             let dest = family.default_prefix();
-            routes.push(Route { key: RouteKey { table, dest, metric }, src, hops: vec![hop_out] });
+            let key = |dest| RouteKey::new(table, dest, metric);
+            routes.push(Route { key: key(dest), src, hops: vec![hop_out] });
             for &(dest, src) in &leg.connected {
-                routes.push(Route {
-                    key: RouteKey { table, dest, metric },
-                    src,
-                    hops: vec![hop(None, false)],
-                });
+                routes.push(Route { key: key(dest), src, hops: vec![hop(None, false)] });
             }
         }
         self.desired.routes.extend(routes);
@@ -60,7 +57,9 @@ impl FamilyPlan<'_> {
 
     /// The block of rules, ahead of any foreign rule that takes everything. None of ours does, so this takes
     /// nothing from a VPN; it keeps replies and pinned flows on their uplink whoever started first.
-    pub(super) fn rules(&mut self, shared: &BTreeSet<IpAddr>, prefixes: &[(Slot, IpNet)]) {
+    ///
+    /// Returns where it begins.
+    pub(super) fn rules(&mut self, shared: &BTreeSet<IpAddr>, prefixes: &[(Slot, IpNet)]) -> Base {
         let family = self.family;
         let base = self.base();
         let rule = |pref, selector, table| Rule { family, pref, selector, table, suppress_prefixlen: None };
@@ -86,6 +85,7 @@ impl FamilyPlan<'_> {
             rules.push(Rule { suppress_prefixlen: Some(1), ..main });
         }
         self.desired.rules.extend(rules);
+        base
     }
 
     /// Where our block begins.
@@ -123,12 +123,15 @@ impl FamilyPlan<'_> {
             _ => hops,
         };
         let dest = family.default_prefix();
-        let route = |table, metric| Route { key: RouteKey { table, dest, metric }, src: None, hops };
+        let route = |table, metric| Route { key: RouteKey::new(table, dest, metric), src: None, hops };
         // Our first rule asks main, and a refusal there is not suppressed: it would hit what is bound to an uplink, the
         // probes that find out when it is back among it, and every VPN whose rule comes later.
         match self.free_metric().filter(|_| !blocked) {
             Some(metric) => {
-                self.desired.routes.insert(route(TableId::MAIN, metric));
+                let balanced = route(TableId::MAIN, metric);
+                let signpost = self.signpost(active, &balanced);
+                self.desired.routes.extend(signpost);
+                self.desired.routes.insert(balanced);
             }
             None if self.main_leads_out() => {
                 self.desired.routes.insert(route(BALANCED_TABLE, usual_metric(family)));
@@ -140,6 +143,29 @@ impl FamilyPlan<'_> {
                 .notes
                 .push(format!("{family}: main's own default does not lead out of an uplink; it stands")),
         }
+    }
+
+    /// A default of one leg ahead of the balanced one, for packets that nobody sends.
+    ///
+    /// OpenVPN (2.6.14, `sitnl_route_save`) takes the first default of main for the one in force, and gives up where it
+    /// names no interface, as one of several legs does: then `redirect-gateway` redirects nothing. IPv6 it asks otherwise.
+    fn signpost(&self, active: &[Slot], balanced: &Route) -> Option<Route> {
+        if self.family == Family::V6 || balanced.hops.len() < 2 || self.a_stranger_leads() {
+            return None;
+        }
+        let best = self.best(active)?;
+        let hop = balanced.hops.iter().find(|hop| hop.dev == best.dev)?;
+        let key = RouteKey { tos: SIGNPOST_TOS, ..balanced.key.clone() };
+        Some(Route { key, src: None, hops: vec![NextHop { weight: Default::default(), ..hop.clone() }] })
+    }
+
+    /// The uplink among these whose own default is the best.
+    pub(super) fn best(&self, active: &[Slot]) -> Option<&Uplink> {
+        let those = self.uplinks.iter().filter(|u| active.contains(&u.slot));
+        those.min_by_key(|u| {
+            let metric = u.legs[self.family].metric;
+            (metric.is_none(), metric, u.slot)
+        })
     }
 
     /// Whose running flows should be somewhere else: only where there is somewhere.
@@ -196,7 +222,7 @@ impl FamilyPlan<'_> {
         let is_taken = |metric: &Metric| taken.iter().any(|d| d.metric == *metric);
         match self.configured().filter_map(|(_, leg)| leg.metric).min() {
             // Of two with one metric the earlier is in force: where somebody else's is among them, ours stays out.
-            Some(best) if taken.iter().any(|d| d.metric == best && !self.leads_out(d)) => None,
+            Some(best) if taken.iter().any(|d| d.metric == best && !self.leads_out(&d.hops)) => None,
             Some(best) => best.0.checked_sub(1).filter(|m| *m > 0).map(Metric).filter(|m| !is_taken(m)),
             // No uplink has a default of its own, so ours gives way to anybody's.
             None => {
@@ -206,17 +232,22 @@ impl FamilyPlan<'_> {
         }
     }
 
-    /// Whether every leg of a default is an uplink's.
-    fn leads_out(&self, default: &DefaultRoute) -> bool {
+    /// Whether every leg of a route is an uplink's.
+    pub(super) fn leads_out(&self, hops: &[(IfIndex, Option<IpAddr>)]) -> bool {
         let ours = |dev| self.configured().any(|(u, _)| u.dev.index == dev);
-        !default.hops.is_empty() && default.hops.iter().all(|&(dev, _)| ours(dev))
+        !hops.is_empty() && hops.iter().all(|&(dev, _)| ours(dev))
+    }
+
+    /// Whether there is a default in main, and the one in force is no uplink's.
+    pub(super) fn a_stranger_leads(&self) -> bool {
+        !self.main_defaults().is_empty() && !self.main_leads_out()
     }
 
     /// Whether the default that is in force in main is an uplink's.
     fn main_leads_out(&self) -> bool {
         let defaults = self.main_defaults();
         let Some(best) = defaults.first() else { return false };
-        defaults.iter().take_while(|d| d.metric == best.metric).all(|d| self.leads_out(d))
+        defaults.iter().take_while(|d| d.metric == best.metric).all(|d| self.leads_out(&d.hops))
     }
 }
 

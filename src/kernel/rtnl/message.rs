@@ -13,7 +13,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 
-use crate::core::net::{Device, Family, IfIndex, IfName, Mark, Metric, OWNER, Pref, TableId, Weight};
+use crate::core::net::{Device, Family, IfIndex, IfName, Mark, Metric, OWNER, Pref, TableId, Tos, Weight};
 use crate::core::observed::ForeignRule;
 use crate::core::route::{NextHop, Route, RouteKey};
 use crate::core::rule::{Rule, Selector};
@@ -43,17 +43,17 @@ pub(super) fn rule(rule: &Rule) -> RuleMessage {
     if let Some(len) = rule.suppress_prefixlen {
         message.attributes.push(RuleAttribute::SuppressPrefixLen(len));
     }
+    if let Selector::From(net) | Selector::FromTo(net, _) = &rule.selector {
+        message.header.src_len = net.prefix_len();
+        message.attributes.push(RuleAttribute::Source(net.addr()));
+    }
     match &rule.selector {
-        Selector::All => {}
+        Selector::All | Selector::From(_) => {}
         Selector::Mark(mark) => {
             message.attributes.push(RuleAttribute::FwMark(mark.value()));
             message.attributes.push(RuleAttribute::FwMask(mark.mask()));
         }
-        Selector::From(net) => {
-            message.header.src_len = net.prefix_len();
-            message.attributes.push(RuleAttribute::Source(net.addr()));
-        }
-        Selector::To(net) => {
+        Selector::To(net) | Selector::FromTo(_, net) => {
             message.header.dst_len = net.prefix_len();
             message.attributes.push(RuleAttribute::Destination(net.addr()));
         }
@@ -131,6 +131,10 @@ impl RuleFields {
             }
             (None, Some(ip), None, None) => IpNet::new(ip, header.src_len).ok().map(Selector::From),
             (None, None, Some(ip), None) => IpNet::new(ip, header.dst_len).ok().map(Selector::To),
+            (None, Some(from), Some(to), None) => {
+                let from = IpNet::new(from, header.src_len).ok()?;
+                IpNet::new(to, header.dst_len).ok().map(|to| Selector::FromTo(from, to))
+            }
             (None, None, None, Some(name)) => IfName::new(name).map(Selector::Oif),
             _ => None,
         }
@@ -198,10 +202,11 @@ fn foreign_rule(family: Family, message: &RuleMessage, fields: &RuleFields) -> F
 /// What tells a route apart, and nothing more: the kernel compares whatever else a deletion mentions.
 pub(super) fn route_key(route: &Route) -> RouteMessage {
     let mut message = RouteMessage::default();
-    let RouteKey { table, dest, metric } = &route.key;
+    let RouteKey { table, dest, metric, tos } = &route.key;
     message.header.address_family = address_family(route.family());
     message.header.destination_prefix_length = dest.prefix_len();
     message.header.table = table_byte(*table);
+    message.header.tos = tos.0;
     message.header.protocol = RouteProtocol::from(OWNER);
     message.header.scope = RouteScope::NoWhere;
     let dead_end = route.hops.is_empty();
@@ -295,7 +300,7 @@ impl RouteFields {
         }
         let dest = dest.unwrap_or(family.default_prefix().addr());
         let dest = IpNet::new(dest, header.destination_prefix_length).ok()?;
-        let key = RouteKey { table: TableId(table), dest, metric: Metric(metric) };
+        let key = RouteKey { table: TableId(table), dest, metric: Metric(metric), tos: Tos(header.tos) };
         Some(RouteFields { key, src, hops, dead_end, protocol: header.protocol.into() })
     }
 

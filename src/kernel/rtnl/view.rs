@@ -15,9 +15,9 @@ use netlink_packet_route::rule::RuleMessage;
 use super::message::{RouteFields, address_family, parse_rule};
 use super::{Error, Rtnl};
 use crate::core::layout::{BALANCED_TABLE, Base, Slot};
-use crate::core::net::{Device, Family, IfIndex, IfName, MacAddr, OWNER, PerFamily, TableId};
+use crate::core::net::{Device, Family, IfIndex, IfName, MacAddr, OWNER, PerFamily, TableId, Tos};
 use crate::core::nft::ETHERNET_MTU;
-use crate::core::observed::{Address, DefaultRoute, ForeignRule, Link, Neighbour};
+use crate::core::observed::{Address, DefaultRoute, ForeignRule, Link, Neighbour, OtherRoute};
 use crate::core::route::Route;
 use crate::core::rule::Rule;
 use crate::core::sysctl::Sysctl;
@@ -33,6 +33,8 @@ pub struct View {
     pub neighbours: Vec<Neighbour>,
     /// Foreign default routes.
     pub defaults: Vec<DefaultRoute>,
+    /// Other foreign routes of main.
+    pub others: Vec<OtherRoute>,
     /// Tables of ours in which somebody else has routes.
     pub foreign_tables: BTreeSet<TableId>,
     /// Foreign rules.
@@ -178,8 +180,13 @@ impl View {
         if in_our_range {
             self.foreign_tables.insert(table);
         }
-        if fields.key.dest.prefix_len() == 0 {
-            let hops = fields.hops.iter().map(|&(dev, via, ..)| (dev, via)).collect();
+        if fields.key.tos != Tos::ANY {
+            return;
+        }
+        let hops = fields.hops.iter().map(|&(dev, via, ..)| (dev, via)).collect();
+        if table == TableId::MAIN && OtherRoute::matters(fields.key.dest) {
+            self.others.push(OtherRoute { dest: fields.key.dest, hops });
+        } else if fields.key.dest.prefix_len() == 0 {
             self.defaults.push(DefaultRoute { family, table, metric: fields.key.metric, hops });
         }
     }

@@ -145,10 +145,33 @@ impl Machine {
 
     /// A command that runs in the machine, for those who want to start it themselves.
     pub fn command<S: AsRef<str>>(&self, words: &[S]) -> Command {
+        let mut outer = self.elsewhere(&["--net", "--"]);
+        outer.args(words.iter().map(AsRef::as_ref));
+        outer
+    }
+
+    /// Start a long-lived program of the machine's file system in another place of the lab: a server that the host need
+    /// not have. It ends with the returned value.
+    #[track_caller]
+    pub fn daemon_at<S: AsRef<str>>(&self, ns: &Ns, words: &[S]) -> Daemon {
+        let mut outer = self.elsewhere(&["--"]);
+        outer.args(words.iter().map(AsRef::as_ref));
+        Daemon::start(ns, &outer)
+    }
+
+    /// Run a program of the machine's file system in another place of the lab.
+    #[track_caller]
+    pub fn cmd_at<S: AsRef<str>>(&self, ns: &Ns, words: &[S]) -> Output {
+        let mut outer = self.elsewhere(&["--"]);
+        outer.args(words.iter().map(AsRef::as_ref));
+        ns.visit(|| run(&mut outer, b""))
+    }
+
+    fn elsewhere(&self, more: &[&str]) -> Command {
         let mut outer = Command::new("nsenter");
         outer.arg(format!("--target={}", self.init));
-        outer.args(["--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup", "--"]);
-        outer.args(words.iter().map(AsRef::as_ref));
+        outer.args(["--mount", "--pid", "--ipc", "--uts", "--cgroup"]);
+        outer.args(more);
         outer.env_clear();
         outer.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         outer.env("LC_ALL", "C.UTF-8").env("container", "lab");

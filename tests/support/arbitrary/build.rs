@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use uplinkd::core::net::{Family, IfIndex, IfName, MacAddr, Metric, TableId, Weight};
+use uplinkd::core::net::{Family, IfIndex, IfName, MacAddr, Metric, TableId, Tos, Weight};
 use uplinkd::core::observed::{Address, Link, LinkFacts, Neighbour, Profile};
 use uplinkd::core::route::RouteKey;
 
@@ -118,7 +118,8 @@ impl Port {
             let Some((metric, onlink, main)) = net.default else { continue };
             let table = if main { TableId::MAIN } else { TableId(100) };
             let via = (!one_end).then(|| net.gateway(family));
-            let key = RouteKey { table, dest: family.default_prefix(), metric: Metric(metric) };
+            let key =
+                RouteKey { table, dest: family.default_prefix(), metric: Metric(metric), tos: Tos::ANY };
             let leg = FibLeg {
                 dev: IfIndex(self.index),
                 via,

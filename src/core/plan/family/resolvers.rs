@@ -41,8 +41,7 @@ impl FamilyPlan<'_> {
         let found: BTreeSet<IpAddr> =
             leg.resolvers.iter().filter(beyond).filter(refusable).copied().collect();
         let route = |ip: IpAddr| {
-            let key =
-                RouteKey { table: BALANCED_TABLE, dest: IpNet::from(ip), metric: usual_metric(self.family) };
+            let key = RouteKey::new(BALANCED_TABLE, IpNet::from(ip), usual_metric(self.family));
             Route { key, src, hops: hops.clone() }
         };
         found.difference(&resolvers.shared).copied().map(route).collect()

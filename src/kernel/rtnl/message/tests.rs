@@ -114,7 +114,7 @@ fn any_route() -> impl Strategy<Value = Route> {
             if let [only] = hops.as_mut_slice() {
                 only.weight = Weight::default();
             }
-            Route { key: RouteKey { table, dest, metric: Metric(metric) }, src, hops }
+            Route { key: RouteKey::new(table, dest, Metric(metric)), src, hops }
         })
     })
 }

@@ -1,0 +1,98 @@
+//! The way to the server of a tunnel, which must not depend on one uplink.
+//!
+//! A program that leads everything into its tunnel adds a route to its server, by the gateway that it found when it
+//! started (OpenVPN's `redirect-gateway`, vpnc-script, NetworkManager's VPN plugins). When that uplink dies silently, the
+//! route still leads there. When it loses its carrier, the route counts no more and the tunnel's packets go into the
+//! tunnel. When its manager takes the configuration away, the route goes for good.
+//!
+//! So while such a route stands, and something covers the server that leads out of no uplink, a rule of ours leads to the
+//! server: by the uplink of the route while that gets through, else by another, where it then stays. It is ahead of main.
+//! When the route goes and the cover stays, the rule in the kernel is what tells of the server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::family::FamilyPlan;
+use crate::core::layout::{Base, Slot};
+use crate::core::net::Family;
+use crate::core::observed::OtherRoute;
+use crate::core::rule::{Rule, Selector};
+
+impl FamilyPlan<'_> {
+    /// The rules to the servers of tunnels; `shared` addresses are those of two uplinks.
+    pub(super) fn detours(&mut self, base: Base, active: &[Slot], shared: &BTreeSet<IpAddr>) {
+        let family = self.family;
+        let known = self.known_servers();
+        let routed = self.of_family().filter_map(|route| Some((route.dest, self.by_gateway_of(route)?)));
+        let mut servers: BTreeMap<IpNet, Slot> = routed.filter(|(net, _)| net.prefix_len() > 1).collect();
+        for (net, slot) in &known {
+            if !self.of_family().any(|route| route.dest == *net) {
+                servers.insert(*net, *slot);
+            }
+        }
+        let way = |net: &IpNet, wish: Slot| {
+            // A tunnel over TCP keeps its address, so it stays where it is for as long as that is in use.
+            let kept = known.get(net).copied().filter(|slot| active.contains(slot));
+            let wish = kept.unwrap_or(wish);
+            match self.best(active) {
+                Some(best) if !self.gets_through(wish) => best.slot,
+                _ => wish,
+            }
+        };
+        let rule = |pref, selector, slot: Slot| Rule {
+            family,
+            pref,
+            selector,
+            table: slot.table(),
+            suppress_prefixlen: None,
+        };
+        let mut rules = Vec::new();
+        for (net, wish) in servers.into_iter().filter(|(net, _)| self.is_covered(net.addr())) {
+            rules.push(rule(base.detour(), Selector::To(net), way(&net, wish)));
+            // One over TCP began by the balanced default, before the route to its server was there.
+            for (uplink, leg) in self.configured().filter(|(_, leg)| leg.reachable()) {
+                let own = leg.addresses.iter().map(IpNet::addr).filter(|ip| !shared.contains(ip));
+                let from = |ip| rule(base.detour_from(), Selector::FromTo(IpNet::from(ip), net), uplink.slot);
+                rules.extend(own.map(from));
+            }
+        }
+        self.desired.rules.extend(rules);
+    }
+
+    /// The servers that rules of ours lead to, and by which uplink.
+    fn known_servers(&self) -> BTreeMap<IpNet, Slot> {
+        let rules = self.observed.kernel.rules.iter().filter(|rule| rule.family == self.family);
+        let server = |rule: &Rule| match rule.selector {
+            Selector::To(net) if Base::is_detour(rule.pref) => Some((net, Slot::of_table(rule.table)?)),
+            _ => None,
+        };
+        rules.filter_map(server).collect()
+    }
+
+    fn of_family(&self) -> impl Iterator<Item = &OtherRoute> {
+        self.observed.others.iter().filter(|route| Family::of(route.dest.addr()) == self.family)
+    }
+
+    /// The uplink by whose gateway a route leads.
+    fn by_gateway_of(&self, route: &OtherRoute) -> Option<Slot> {
+        let [(dev, Some(via))] = route.hops.as_slice() else { return None };
+        let found = self.configured().find(|(uplink, leg)| {
+            uplink.dev.index == *dev && leg.gateway.and_then(|gateway| gateway.ip()) == Some(*via)
+        });
+        found.map(|(uplink, _)| uplink.slot)
+    }
+
+    /// Whether what is not routed by itself to this address goes into a tunnel.
+    fn is_covered(&self, ip: IpAddr) -> bool {
+        match self.of_family().find(|route| route.dest.prefix_len() == 1 && route.dest.contains(&ip)) {
+            Some(half) => !self.leads_out(&half.hops),
+            None => self.a_stranger_leads(),
+        }
+    }
+
+    fn gets_through(&self, slot: Slot) -> bool {
+        self.configured().any(|(uplink, leg)| uplink.slot == slot && leg.reachable())
+    }
+}
