@@ -63,6 +63,8 @@ isp() {
 
 # dhcp N: 192.168.N.0/24 at home, with a DHCP server.
 dhcp() {
+    # The one address may still be leased to another trial's cable.
+    rm -f "/run/leases$1"
     ip -n "isp$1" addr add "192.168.$1.254/24" dev lan
     ip netns exec "isp$1" dnsmasq --conf-file=/dev/null --keep-in-foreground --port=0 --interface=lan --bind-interfaces \
         --dhcp-authoritative --dhcp-range="192.168.$1.10,192.168.$1.10,1h" --dhcp-option="3,192.168.$1.254" \

@@ -4,6 +4,7 @@ set -euo pipefail
 . "$1"
 # What a trial that ran out of time left behind.
 [ -z "$(ip netns list)" ] || (finish)
-trap finish EXIT
+# Apart, so that the trial's figures stay the last line.
+trap 'finish >/run/tidied 2>&1' EXIT
 trap 'fail "out of time"' TERM
 "trial_$2"

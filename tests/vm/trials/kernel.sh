@@ -18,24 +18,19 @@ trial_netem_degrades() {
     started=$(date +%s%N)
     until_true 120 active eth2
     seen=$(since "$started")
-    uplinkctl status | grep eth1
     state=$(uplinkctl status --json | python3 -c '
 import json, sys
 print(next(u for u in json.load(sys.stdin)["uplinks"] if u["interface"] == "eth1")["ipv4"]["state"])')
+    [ "$state" = degraded ] || fail "eth1 is $state: $(uplinkctl status)"
     flows=$(flow many 40)
     shares "$flows" 2 || fail "$flows"
-    ip netns exec isp1 tc qdisc replace dev wan root netem delay 900ms
-    sleep 5
-    until_true 60 active eth2
-    uplinkctl status | grep eth1
     ip netns exec isp1 tc qdisc delete dev wan root
     started=$(date +%s%N)
     until_true 120 active eth1,eth2
     echo "50 % loss: eth1 $state and left after $seen ms; good again $(since "$started") ms after the end"
 }
 
-# An interface in a VRF is another machine's business, unless the configuration names it.
-trial_vrf_is_left_alone() {
+three_with_vrf() {
     internet
     isp 1
     isp 2
@@ -49,10 +44,26 @@ trial_vrf_is_left_alone() {
     ip addr add 192.168.3.10/24 dev eth3
     ip route add default via 192.168.3.254 dev eth3 table 100
     uplinkd_with eth1,eth2
-    ! uplinkctl status --json | grep -q '"eth3"' || fail "taken for an uplink: $(uplinkctl status)"
+}
+
+is_listed() {
+    uplinkctl status --json | grep -q "\"$1\""
+}
+
+# An interface in a VRF is another machine's business, unless the configuration names it.
+trial_vrf_is_left_alone() {
+    three_with_vrf
+    ! is_listed eth3 || fail "taken for an uplink: $(uplinkctl status)"
+    echo "eth3 in a VRF is no uplink: $(uplinkctl status --json | grep -c '"interface"') others"
+}
+
+# Known to fail with 0.1.0: the kernel refuses a table of ours the VRF's address as a source (EINVAL).
+trial_vrf_when_named() {
+    three_with_vrf
     printf '[[uplink]]\nmatch = { interface = "eth3" }\nname = "blue"\n' >/etc/uplinkd/conf.d/vrf.toml
     systemctl reload uplinkd
-    until_true 30 sh -c "uplinkctl status --json | grep -q '\"eth3\"'"
-    uplinkctl status
-    echo "not taken; named: $(uplinkctl status | grep eth3 | head -n 1 | tr -s ' ')"
+    until_true 30 is_listed eth3
+    uplinkctl nudge --wait 5
+    ! uplinkctl status | grep 'failed:' || fail "taken, but: $(uplinkctl status | grep -m 1 'failed:')"
+    echo "named: $(uplinkctl status | grep -m 1 eth3 | tr -s ' ')"
 }
