@@ -296,7 +296,7 @@ mod tests {
 }
 delete table inet uplinkd
 table inet uplinkd {
-	chain generation_fcc3c60fa90c7ef2 {
+	chain generation_78c5bd12882d1e49 {
 	}
 	chain slot_1 {
 		comment "wan.7"

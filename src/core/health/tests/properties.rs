@@ -176,7 +176,8 @@ impl Trial {
                 if *told {
                     net.monitor.begin_anew(net.now);
                 }
-                net.note(Happening::Anew);
+                // A short one that nobody tells of is not noticed.
+                net.note(if *told || *seconds > 1 { Happening::Anew } else { Happening::Touched });
             }
             Fault::Hint(hint) => {
                 net.monitor.hear(*hint, net.now);
