@@ -12,7 +12,7 @@ use ipnet::Ipv6Net;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use support::arbitrary::{RESOLVERS, destinations, world};
-use support::fib::FibRule;
+use support::fib::{FibRoute, FibRule};
 use support::kernel::Memory;
 use support::lookup::{Packet, Verdict};
 use support::round::{Daemon, Round};
@@ -204,7 +204,12 @@ proptest! {
             let uplinks: BTreeSet<IfIndex> = uplinks.map(|u| u.dev.index).collect();
             let main = without.best(TableId::MAIN, Packet::to(ip));
             let usual = without.rules.iter().all(|r| r.family != family || [0, 32766, 32767].contains(&r.pref));
-            let by_default = main.is_some_and(|r| r.key.dest.prefix_len() == 0);
+            // Of several defaults with one metric it depends on their order which is in force.
+            let rivals = |best: &FibRoute| {
+                let of_its_metric = without.routes.iter().filter(move |r| r.key == best.key);
+                of_its_metric.flat_map(|r| &r.legs).any(|leg| !uplinks.contains(&leg.dev))
+            };
+            let by_default = main.is_some_and(|r| r.key.dest.prefix_len() == 0 && !rivals(r));
             let near = |a: &Address| IpNet::new(a.ip, a.prefix_len).unwrap().contains(&ip);
             let near = !leaves_the_link(ip) || world.addresses.iter().any(near);
             let [one] = announced(ip).collect::<Vec<_>>()[..] else { continue };
