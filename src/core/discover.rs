@@ -50,6 +50,8 @@ pub fn discover(config: &Config, observed: &Observed, slots: &Slots, health: &He
             found.slots.drop_on(&link.name, &candidate.identity(slots));
         } else if candidate.is_uplink(observed, slots) {
             candidates.push(candidate);
+        } else {
+            found.notes.extend(candidate.refusal(observed));
         }
     }
     unused_sections(config, &used, &mut found.notes);
@@ -109,7 +111,8 @@ impl<'a> Candidate<'a> {
 
     /// Whether it has, or is known to have had, a way out that is not somebody else's business.
     fn is_uplink(&self, observed: &Observed, slots: &Slots) -> bool {
-        if self.link.arphrd == ARPHRD_LOOPBACK || self.is_port(observed) {
+        // What belongs to a bridge or bond has no addresses of its own; what belongs to a VRF is apart from all else.
+        if self.link.arphrd == ARPHRD_LOOPBACK || self.link.controller.is_some() {
             return false;
         }
         let shared = self.facts.is_some_and(|f| f.shared);
@@ -120,12 +123,13 @@ impl<'a> Candidate<'a> {
         leads_out || self.named || slots.last_on(&self.link.name).is_some()
     }
 
-    /// Enslaved to a bridge or bond: then that is the interface with the addresses. Members of a VRF keep their own,
-    /// but apart from everything else: whoever wants one for an uplink has to say so.
-    fn is_port(&self, observed: &Observed) -> bool {
-        let in_vrf =
-            |index| observed.links.iter().any(|l| l.index == index && l.kind.as_deref() == Some("vrf"));
-        self.link.controller.is_some_and(|controller| !(self.named && in_vrf(controller)))
+    /// Why it is no uplink though the configuration points at it: its addresses are local in the table of its VRF alone, so
+    /// the kernel lets no other table use them, nor any socket outside of the VRF hear of an answer
+    /// (Documentation/networking/vrf.rst).
+    fn refusal(&self, observed: &Observed) -> Option<String> {
+        let controller = self.link.controller.filter(|_| self.named)?;
+        let vrf = observed.links.iter().find(|l| l.index == controller && l.kind.as_deref() == Some("vrf"))?;
+        Some(format!("{} belongs to VRF {}, so it is no uplink of this machine", self.link.name, vrf.name))
     }
 
     /// A VPN or an overlay: kinds of `IFLA_INFO_KIND` that carry somebody's tunnel.

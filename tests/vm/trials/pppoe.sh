@@ -72,11 +72,12 @@ trial_pppoe_is_an_uplink() {
     shares "$local_flows" 1 2 || fail "the machine's flows: $local_flows"
     lan_flows=$(ip netns exec client python3 $trials/flow.py many 60)
     shares "$lan_flows" 1 2 || fail "the client's flows: $lan_flows"
-    # What a client's SYN asks for when it leaves by the smaller link. Recorded, not asserted.
+    # What a client's SYN asks for when it leaves by the smaller link.
     ip netns exec isp1 timeout 20 tcpdump -lni any -c 1 -v 'tcp[tcpflags] == tcp-syn and dst net 203.0.113.0/24' >/run/syn 2>/dev/null &
     for _ in {1..20}; do ip netns exec client timeout 0.3 bash -c "exec 3<>/dev/tcp/$echo_server/80" 2>/dev/null || true; done
     syn=$(grep -o 'mss [0-9]*' /run/syn | head -n 1 || true)
-    echo "ppp0 $(ppp_address), $(cat /sys/class/net/ppp0/mtu) bytes; machine $local_flows; client $lan_flows; SYN by ppp0: ${syn:-none seen}"
+    [ "$syn" = "mss 1452" ] || fail "a client's SYN leaves by ppp0 with ${syn:-no size}"
+    echo "ppp0 $(ppp_address), $(cat /sys/class/net/ppp0/mtu) bytes; machine $local_flows; client $lan_flows; SYN by ppp0: $syn"
 }
 
 has_new_address() {
