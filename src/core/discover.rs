@@ -128,7 +128,8 @@ impl<'a> Candidate<'a> {
     /// (Documentation/networking/vrf.rst).
     fn refusal(&self, observed: &Observed) -> Option<String> {
         let controller = self.link.controller.filter(|_| self.named)?;
-        let vrf = observed.links.iter().find(|l| l.index == controller && l.kind.as_deref() == Some("vrf"))?;
+        let vrf =
+            observed.links.iter().find(|l| l.index == controller && l.kind.as_deref() == Some("vrf"))?;
         Some(format!("{} belongs to VRF {}, so it is no uplink of this machine", self.link.name, vrf.name))
     }
 

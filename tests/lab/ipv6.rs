@@ -39,13 +39,11 @@ fn networkd(keys: &str) -> Spec {
             "[Match]\nName=eth{isp}\n\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=yes\nIPv6PrivacyExtensions=yes\n\n\
              [DHCPv4]\nRouteMetric={}\n\n[IPv6AcceptRA]\nDHCPv6Client=always\n\n\
              [DHCPv6]\nDUIDType=link-layer\nPrefixDelegationHint=::/56\n",
-            1023 + u32::from(isp)
+            1023 + isp
         );
         spec = spec.file(&format!("/etc/systemd/network/eth{isp}.network"), &text, 0o644);
-        settings += &format!(
-            "[[uplink]]\nmatch.interface = \"eth{isp}\"\nprefix = \"{}\"\n{keys}\n",
-            delegated6(isp)
-        );
+        // networkd itself tells what is delegated.
+        settings += &format!("[[uplink]]\nmatch.interface = \"eth{isp}\"\n{keys}\n");
     }
     let second = lan(2);
     let text = format!(
