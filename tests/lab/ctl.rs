@@ -22,6 +22,15 @@ pub(crate) fn installed(spec: Spec) -> Spec {
     spec.install(Install::Deb(package()))
 }
 
+/// A lab in which no uplink is held back, however often a test takes it away.
+pub(crate) fn unheld(spec: Spec) -> Spec {
+    spec.file(
+        "/etc/uplinkd/conf.d/10-lab.toml",
+        "[[uplink]]\nmatch.interface = \"eth*\"\nhold = \"0s\"\n",
+        0o644,
+    )
+}
+
 /// What the tests ask of `uplinkctl`.
 pub(crate) trait Ctl {
     /// `uplinkctl status --json`, or null while there is no daemon.
@@ -30,6 +39,8 @@ pub(crate) trait Ctl {
     fn wait_status(&self, what: &str, limit: Duration, wanted: impl Fn(&Value) -> bool) -> Value;
     /// Waits until new IPv4 flows use so many uplinks.
     fn wait_active(&self, count: usize) -> Value;
+    /// Waits until new flows of both families use two uplinks.
+    fn wait_both_families(&self) -> Value;
 }
 
 impl Ctl for Machine {
@@ -47,6 +58,15 @@ impl Ctl for Machine {
         let wanted =
             |status: &Value| status["active"]["ipv4"].as_array().is_some_and(|list| list.len() == count);
         self.wait_status(&format!("{count} active uplinks"), Duration::from_secs(10), wanted)
+    }
+
+    #[track_caller]
+    fn wait_both_families(&self) -> Value {
+        // A firewall that reloads drops probes as well, and an uplink that is given up for it takes a while.
+        let limit = Duration::from_secs(60);
+        self.wait_status("two uplinks in both families", limit, |status| {
+            ["ipv4", "ipv6"].iter().all(|of| status["active"][of].as_array().map(Vec::len) == Some(2))
+        })
     }
 }
 

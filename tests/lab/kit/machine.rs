@@ -250,6 +250,7 @@ impl Machine {
     /// What the journal has of a unit.
     #[track_caller]
     pub fn journal(&self, unit: &str) -> String {
+        self.cmd(&["journalctl", "--sync"]).ok();
         self.cmd(&["journalctl", "--no-pager", "-o", "short-monotonic", "-u", unit]).ok()
     }
 
