@@ -30,6 +30,8 @@ sudo     := $(if $(filter-out 0,$(shell id -u)),sudo -E)
 as_root  := $(if $(sudo),--config 'target."cfg(unix)".runner=["sudo"$(comma)"-E"]')
 # Which root to boot and which package to install in it, where SUITE says.
 in_lab    = $(if $(SUITE),UPLINKD_LAB_SUITE='$(SUITE)' UPLINKD_DEB="$$(ls -t '$(out)/$(SUITE)'/uplinkd_*.deb | head -n 1)")
+# The lab's tests mostly wait: for links, leases and time limits.
+threads   = $(shell cores=$$(nproc); echo $$((cores > 4 ? cores : 4)))
 # For builds in a copy: the same compiler and the same compiled crates, also where HOME is another.
 shared    = CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" RUSTUP_HOME="$${RUSTUP_HOME:-$$HOME/.rustup}" \
     CARGO_TARGET_DIR="$(target)" PROFILE="$(PROFILE)"
@@ -56,7 +58,7 @@ check: ## Formatting, lints, and that the pure core stays pure
 
 test: deps lab-root ## Install what the tests need and run them all, the lab included, as root
 	$(MAKE) deb
-	$(CARGO) test --locked $(vendored) $(as_root)
+	RUST_TEST_THREADS="$${RUST_TEST_THREADS:-$(threads)}" $(CARGO) test --locked $(vendored) $(as_root)
 
 lab-root: deps ## Make the Debian root that the lab boots (SUITE=trixie)
 	$(sudo) tests/lab/mkroot $(or $(SUITE),trixie)
