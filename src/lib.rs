@@ -100,9 +100,12 @@
 //! type of service that nobody sends. And the route that such a program adds to its server ties it to one uplink; so while
 //! a tunnel covers everything, a rule ahead of main leads to its server by an uplink that gets through.
 //!
-//! For the same reason none of our rules takes everything. Each selects a mark, a source address or prefix, or a device of one
-//! uplink; the one that selects all, first in the block, looks only at routes of main that are more specific than a /1,
-//! so that what is meant for the LAN stays there. A catch-all ahead of main would take the traffic of every VPN. Only
+//! For the same reason none of our rules takes everything. Each selects a mark, an address or a device of one uplink; the
+//! one that selects all, first in the block, looks only at routes of main that are more specific than those with which a
+//! tunnel covers everything, so that what is meant for the LAN stays there. Where somebody's rule takes everything, the
+//! block stands ahead of it, and that first rule is only for what the others select: all else goes where it would without
+//! us. A catch-all ahead of main would take the traffic of every VPN. What comes from a prefix that an uplink delegates is
+//! sent there directly ahead of main, behind every VPN; an address that another interface has as well selects nothing. Only
 //! where an uplink's own default has metric 0, which leaves no better one, or where nothing is to leave while all uplinks
 //! are down, does our default live in a table of its own behind a rule directly ahead of main, and only while main's own
 //! best default leads out of an uplink.

@@ -20,7 +20,7 @@ use support::scenario;
 use support::world::World;
 use uplinkd::config::AllDown;
 use uplinkd::core::diff::diff;
-use uplinkd::core::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, Slot};
+use uplinkd::core::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, SOURCES_PREF, Slot};
 use uplinkd::core::net::{Family, IfIndex, TableId};
 use uplinkd::core::observed::Address;
 use uplinkd::core::plan::{Plan, plan};
@@ -159,7 +159,7 @@ proptest! {
             if first < last || main.is_some_and(|r| r.key.dest.prefix_len() > 1 || (r.legs.is_empty() && !r.is_ours())) {
                 continue;
             }
-            let shared = |ip| plan.uplinks.iter().filter(|u| u.legs[family].addresses.iter().any(|n| n.addr() == ip)).count() > 1;
+            let shared = |ip| kernel.addresses.iter().filter(|a| a.ip == ip).count() > 1;
             // Also one that is down: by its mark and its device the probes go out that find out when it is back.
             for uplink in plan.uplinks.iter().filter(|u| u.legs[family].link) {
                 // Somebody else's route in our table is a clash, of which a note tells.
@@ -170,12 +170,7 @@ proptest! {
                 let leg = &uplink.legs[family];
                 let own = leg.addresses.iter().filter(|_| leg.preference().is_some()).map(|net| net.addr());
                 let own = own.filter(|ip| !shared(*ip));
-                // A prefix that is delegated by it, for as long as it carries what is new.
-                let carries = plan.active[family].contains(&uplink.slot) && family == Family::V6;
-                let claims = |net: &Ipv6Net| plan.uplinks.iter().filter(|u| u.prefixes.contains(net)).count();
-                let prefixes = uplink.prefixes.iter().filter(|net| carries && claims(net) == 1);
-                let hosts = prefixes.map(|net| IpAddr::V6((net.addr().to_bits() | 0xff_0000_0000_0000_0009).into()));
-                let by_source = own.chain(hosts).map(|ip| Packet { from: Some(ip), ..Packet::to(to) });
+                let by_source = own.map(|ip| Packet { from: Some(ip), ..Packet::to(to) });
                 let by_mark = Packet { mark: uplink.slot.mark().value(), ..Packet::to(to) };
                 let by_device = Packet { oif: Some(uplink.dev.index), ..Packet::to(to) };
                 for packet in by_source.chain([by_mark, by_device]) {
@@ -185,6 +180,43 @@ proptest! {
                     }
                     let verdict = kernel.lookup(packet);
                     prop_assert!(verdict.within(&only), "{:?}: {:?}", packet, verdict);
+                }
+            }
+        }
+    }
+
+    /// What comes from a prefix that is delegated by an uplink leaves by it while it carries what is new, wherever that
+    /// would leave by some uplink without us.
+    #[test]
+    fn delegated_sources_leave_by_their_uplink(world in world()) {
+        let mut kernel = Memory::of(&world);
+        let plan = Daemon::default().round(&world, &mut kernel).plan;
+        let without = kernel.without_ours();
+        let uplinks: BTreeSet<IfIndex> = plan.uplinks.iter().map(|u| u.dev.index).collect();
+        let strange = |r: &FibRoute| r.legs.is_empty() || r.legs.iter().any(|leg| !uplinks.contains(&leg.dev));
+        let in_main = without.routes.iter().filter(|r| r.key.table == TableId::MAIN && r.family() == Family::V6);
+        let usual = without.rules.iter().all(|r| r.family == Family::V4 || [0, 32766, 32767].contains(&r.pref));
+        // Which of several with one metric is in force depends on their order.
+        if !usual || in_main.into_iter().any(strange) {
+            return Ok(());
+        }
+        let rules: Vec<_> = plan.desired.rules.iter().filter(|r| r.pref == SOURCES_PREF).collect();
+        for uplink in plan.uplinks.iter().filter(|u| plan.active.v6.contains(&u.slot)) {
+            let own = |net: &&Ipv6Net| {
+                let others = plan.uplinks.iter().filter(|u| u.slot != uplink.slot);
+                let on_link = |u: &&Uplink| u.legs.v6.connected.iter().any(|(on, _)| on.contains(&IpNet::V6(**net)));
+                let same = |other: &Ipv6Net| other.contains(*net) || net.contains(other);
+                !others.clone().any(|u| u.prefixes.iter().any(same)) && !others.clone().any(|u| on_link(&u))
+            };
+            for net in uplink.prefixes.iter().filter(own) {
+                prop_assert!(rules.iter().any(|r| r.selector == Selector::From(IpNet::V6(*net))), "{} of {}", net, uplink.name);
+                for to in destinations().into_iter().filter(IpAddr::is_ipv6) {
+                    let packet = Packet { from: Some(host_of(net)), ..Packet::to(to) };
+                    let main = kernel.best(TableId::MAIN, packet);
+                    if main.is_none_or(|r| r.key.dest.prefix_len() == 0) {
+                        let verdict = kernel.lookup(packet);
+                        prop_assert!(verdict.within(&BTreeSet::from([uplink.dev.index])), "{:?}: {:?}", packet, verdict);
+                    }
                 }
             }
         }
@@ -251,14 +283,14 @@ proptest! {
             if !plan.active[family].is_empty() || !plan.slots.multihomed() || ruled {
                 continue;
             }
-            let uplinks = plan.uplinks.iter().filter(|u| u.legs[family].configured());
-            let uplinks: BTreeSet<IfIndex> = uplinks.map(|u| u.dev.index).collect();
+            let configured = plan.uplinks.iter().any(|u| u.legs[family].configured());
+            let uplinks: BTreeSet<IfIndex> = plan.uplinks.iter().map(|u| u.dev.index).collect();
             let Some(best) = without.best(TableId::MAIN, Packet::to(to)) else { continue };
             let same = without.routes.iter().filter(|r| r.key == best.key);
             let mut legs = same.flat_map(|r| &r.legs).peekable();
             let theirs = legs.peek().is_some() && legs.all(|leg| uplinks.contains(&leg.dev));
             let after = kernel.lookup(Packet::to(to));
-            if best.key.dest.prefix_len() == 0 && theirs {
+            if best.key.dest.prefix_len() == 0 && theirs && configured {
                 prop_assert_eq!(after, Verdict::Refused, "{}", to);
             } else {
                 prop_assert_eq!(after, without.lookup(Packet::to(to)), "{}", to);
@@ -341,6 +373,20 @@ fn the_sixty_fourth_uplink_is_left_alone() {
     }
 }
 
+/// Some host with an address of a prefix.
+fn host_of(net: &Ipv6Net) -> IpAddr {
+    IpAddr::V6((net.addr().to_bits() | 0xff_0000_0000_0000_0009).into())
+}
+
+/// Sources that choose no uplink: none yet, a host on the LAN, and addresses of what is no uplink, a VPN's among them.
+fn sources(kernel: &Memory, plan: &Plan) -> Vec<Option<IpAddr>> {
+    let hosts = plan.uplinks.iter().flat_map(|u| &u.prefixes).map(host_of);
+    let is_uplink = |dev| plan.uplinks.iter().any(|u| u.dev.index == dev);
+    let others = kernel.addresses.iter().filter(|a| a.global && !is_uplink(a.dev)).map(|a| a.ip);
+    let chosen: BTreeSet<_> = hosts.chain(others).collect();
+    [None].into_iter().chain(chosen.into_iter().map(Some)).collect()
+}
+
 fn renumbered(world: &World) -> World {
     let mut world = world.clone();
     let next = |index: &mut IfIndex| index.0 += 100;
@@ -376,8 +422,8 @@ fn apply_watched(kernel: &mut Memory, Round { plan, changes }: &Round) -> Result
 
 /// A packet that would not leave by an uplink if we were not there, but does now, or elsewhere than before.
 ///
-/// What main has a route for that is longer than /1 is left to main ahead of whatever follows our block: that much is
-/// intended, and so it is allowed. It includes a refusal: no rule can suppress an `unreachable` default that is the
+/// What main has a route for that is longer than /1 is left to main ahead of whatever follows our block, unless that takes
+/// everything: that much is intended, and so it is allowed. It includes a refusal: no rule can suppress an `unreachable` default that is the
 /// best of main. A foreign rule that leads into a table of ours gets what it asks for. Where somebody has main asked
 /// ahead of its usual place, our default there is ahead of tables that stood in for its own: a known limit.
 fn leak(kernel: &Memory, plan: &Plan) -> Option<String> {
@@ -399,11 +445,25 @@ fn leak(kernel: &Memory, plan: &Plan) -> Option<String> {
     if kernel.rules.iter().any(|r| into_ours(r) || main_ahead(r)) {
         return None;
     }
-    destinations().into_iter().find_map(|to| {
+    let walled = |family| {
+        kernel
+            .rules
+            .iter()
+            .any(|r| r.family == family && !r.is_ours() && r.pref < 32766 && r.to_foreign().catch_all)
+    };
+    let sources = sources(kernel, plan);
+    let fits =
+        |to: &IpAddr, from: &Option<IpAddr>| from.is_none_or(|from| Family::of(from) == Family::of(*to));
+    let packets = destinations().into_iter().flat_map(|to| {
+        let fitting = sources.iter().filter(move |from| fits(&to, from));
+        fitting.map(move |from| Packet { from: *from, ..Packet::to(to) })
+    });
+    // Also one without an address yet, whose default is nobody else's.
+    let uplinks: BTreeSet<IfIndex> = plan.uplinks.iter().map(|u| u.dev.index).collect();
+    packets.into_iter().find_map(|packet| {
+        let to = packet.to;
         let family = Family::of(to);
-        let uplinks = plan.uplinks.iter().filter(|u| u.legs[family].configured());
-        let uplinks: BTreeSet<IfIndex> = uplinks.map(|u| u.dev.index).collect();
-        let (before, after) = (without.lookup(Packet::to(to)), kernel.lookup(Packet::to(to)));
+        let (before, after) = (without.lookup(packet), kernel.lookup(packet));
         let fine = match &before {
             Verdict::Nowhere => true,
             before if before.within(&uplinks) => {
@@ -413,9 +473,11 @@ fn leak(kernel: &Memory, plan: &Plan) -> Option<String> {
             }
             before => *before == after,
         };
-        let main = without.best(TableId::MAIN, Packet::to(to));
-        let left_to_main = main.is_some_and(|r| r.key.dest.prefix_len() > 1 || r.legs.is_empty());
-        (!fine && !left_to_main).then(|| format!("{to}: {before:?} without us, now {after:?}"))
+        let main = without.best(TableId::MAIN, packet);
+        let left_to_main = main.is_some_and(|r| {
+            r.legs.is_empty() || (r.key.dest.prefix_len() > family.covering_len() && !walled(family))
+        });
+        (!fine && !left_to_main).then(|| format!("{packet:?}: {before:?} without us, now {after:?}"))
     })
 }
 

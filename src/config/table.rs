@@ -11,7 +11,7 @@ use super::matcher::{LinkType, Matcher, Pattern};
 use super::settings::{FailbackMode, Settings};
 use super::{AllDown, Config};
 use crate::core::health::Limit;
-use crate::core::nat6::{Nat6, is_internet};
+use crate::core::nat6::{MOST_PREFIXES, Nat6, is_delegable};
 use crate::core::net::{Tier, UplinkName, Weight};
 
 /// The keys of a section beside `match`.
@@ -181,7 +181,7 @@ pub static SETTINGS: [Key<Settings>; 20] = [
         help: "the prefixes that are delegated by it; those that its manager knows unless told otherwise",
         kind: Kind::Texts,
         put: |settings, value| {
-            let read = |text: &str| text.trim().parse::<Ipv6Net>().ok().filter(is_prefix);
+            let read = |text: &str| text.trim().parse::<Ipv6Net>().ok().filter(is_delegable);
             let prefixes = value.text()?.split(';').map(read).collect::<Option<Vec<_>>>()?;
             let all = settings.prefix.get_or_insert_default();
             all.extend(prefixes);
@@ -192,13 +192,6 @@ pub static SETTINGS: [Key<Settings>; 20] = [
 
 /// More would only cost.
 const MOST_PROBES: usize = 16;
-
-/// Each is a rule.
-const MOST_PREFIXES: usize = 16;
-
-fn is_prefix(net: &Ipv6Net) -> bool {
-    (16..=64).contains(&net.prefix_len()) && net.trunc() == *net && is_internet(net)
-}
 
 const HOUR: Duration = Duration::from_secs(3600);
 

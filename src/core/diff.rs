@@ -28,7 +28,7 @@ pub struct Desired {
     pub rules: BTreeSet<Rule>,
     /// Our routes; no two with one key.
     pub routes: BTreeSet<Route>,
-    /// Our nft table; none where the machine does not forward.
+    /// Our nft table; none where the machine does not forward, and each address tells its uplink.
     pub ruleset: Option<Ruleset>,
     /// Addresses whose running flows belong to a mark; adopted when the table is loaded.
     pub flows: Vec<(IpAddr, Mark)>,
@@ -77,7 +77,8 @@ pub fn diff(desired: &Desired, kernel: &Kernel) -> Vec<Change> {
     // A gateway is accepted once the prefix that it lies in is reached.
     reached.sort_by_key(|route| Reverse(route.key.dest.prefix_len()));
     changes.extend(reached.into_iter().cloned().map(Change::PutRoute));
-    changes.extend(desired.rules.iter().filter(|r| !kernel.rules.contains(r)).cloned().map(Change::AddRule));
+    let there: BTreeSet<_> = kernel.rules.iter().collect();
+    changes.extend(desired.rules.iter().filter(|r| !there.contains(r)).cloned().map(Change::AddRule));
     // Only now: a pinned flow that met the new default ahead of its own rule would move.
     changes.extend(steering.into_iter().cloned().map(Change::PutRoute));
     changes.extend(surplus_rules(desired, kernel).into_iter().cloned().map(Change::DelRule));

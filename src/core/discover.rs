@@ -1,8 +1,8 @@
 //! Which interfaces are uplinks, and by what gateway each leads out.
 //!
 //! An uplink has a default route of somebody's, or a gateway that its manager reports, or a router that its DHCP
-//! lease offers though nobody installs a default. VPNs, containers, bridge ports and shared links are not
-//! uplinks unless the configuration says so. What an uplink is *for* (active, standing by) is decided in
+//! lease offers though nobody installs a default. Ports of bridges and bonds never are
+//! uplinks; VPNs, containers and shared links are none unless the configuration says so. What an uplink is *for* (active, standing by) is decided in
 //! [`super::plan`].
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::health::{Health, Thresholds};
 use super::layout::Slot;
-use super::nat6::is_internet;
+use super::nat6::{MOST_PREFIXES, is_delegable};
 use super::net::{Device, Family, IfIndex, PerFamily, TableId, Tier, UplinkName};
 use super::observed::{Address, Link, LinkFacts, Manager, Observed, Stage};
 use super::slots::{Identity, Slots};
@@ -218,8 +218,14 @@ impl<'a> Candidate<'a> {
     fn prefixes(&self) -> Vec<Ipv6Net> {
         let told = || self.facts.map(|facts| facts.ip.v6.delegated.clone()).unwrap_or_default();
         let mut prefixes = self.settings.prefix.clone().unwrap_or_else(told);
-        prefixes.retain(is_internet);
+        prefixes.retain(is_delegable);
+        prefixes.truncate(MOST_PREFIXES);
         Ipv6Net::aggregate(&prefixes)
+    }
+
+    fn resolvers(&self, family: Family) -> Vec<IpAddr> {
+        let told = self.facts.map_or(&[][..], |facts| &facts.ip[family].resolvers);
+        told.iter().take(MOST_RESOLVERS).copied().collect()
     }
 
     fn leg(&self, observed: &Observed, family: Family) -> Leg {
@@ -242,7 +248,7 @@ impl<'a> Candidate<'a> {
             connected: connected(&own),
             metric,
             gateway_mac: neighbour.map(|n| n.mac),
-            resolvers: self.facts.map(|f| f.ip[family].resolvers.clone()).unwrap_or_default(),
+            resolvers: self.resolvers(family),
             connectivity: self.facts.and_then(|f| f.ip[family].connectivity),
             takes_routes: up,
             ..Leg::default()
@@ -264,6 +270,10 @@ impl<'a> Candidate<'a> {
 
 /// How long flows have to end where `failback` is `drain`.
 const DRAIN_TIME: Duration = Duration::from_secs(300);
+
+/// One more than resolv.conf(5) has room for. What a network announces as a resolver is reached through it or not at all,
+/// so it is not to announce the whole internet.
+const MOST_RESOLVERS: usize = 4;
 
 /// linux/if_arp.h
 const ARPHRD_LOOPBACK: u16 = 772;
@@ -307,7 +317,8 @@ fn connected(own: &[&Address]) -> Vec<(IpNet, Option<IpAddr>)> {
     for address in own {
         let net = IpNet::new(address.peer.unwrap_or(address.ip), address.prefix_len);
         let Ok(net) = net.map(|net| net.trunc()) else { continue };
-        if net.prefix_len() < net.max_prefix_len() || address.peer.is_some() {
+        let is_net = (1..net.max_prefix_len()).contains(&net.prefix_len());
+        if is_net || (address.peer.is_some() && net.prefix_len() > 0) {
             // IPv6 chooses its source by RFC 6724, which knows temporary and deprecated addresses.
             let src = address.ip.is_ipv4().then_some(address.ip);
             prefixes.entry(net).or_insert(src);

@@ -8,11 +8,12 @@
 //! | table | `7000 + slot`; 7000 itself holds the ways to the uplinks' resolvers, the balanced default where main has no room for it, and the `unreachable` one of `all-down = "block"` |
 //! | rule base - 2 | `from ADDRESS to SERVER lookup TABLE`, for the server of a tunnel |
 //! | rule base - 1 | `to SERVER lookup TABLE`, for the server of a tunnel |
-//! | rule base + 0 | `lookup main suppress_prefixlength 1` |
+//! | rule base + 0 | `lookup main suppress_prefixlength 1`, and 4 for IPv6 ([`Family::covering_len`]); ahead of a foreign rule that takes everything, only for our marks and addresses |
 //! | rule base + 100 + slot | `fwmark MARK lookup TABLE` |
-//! | rule base + 200 + slot | `from ADDRESS lookup TABLE`, and `from PREFIX` for each IPv6 prefix that is delegated by the uplink |
+//! | rule base + 200 + slot | `from ADDRESS lookup TABLE` |
 //! | rule base + 300 + slot | `oif DEVICE lookup TABLE` |
-//! | rule 32764 | `to 0.0.0.0/1 lookup main suppress_prefixlength 0`, and for `128.0.0.0/1`, ahead of 32765 |
+//! | rule 32763 | `to 0.0.0.0/1 lookup main suppress_prefixlength 0`, and for `128.0.0.0/1`, ahead of the next two |
+//! | rule 32764 | `from PREFIX lookup TABLE`, for each IPv6 prefix that is delegated by the uplink |
 //! | rule 32765 | `lookup 7000` |
 //! | main | the balanced default, and where it has several legs a signpost: a default for [`SIGNPOST_TOS`] alone |
 //!
@@ -22,6 +23,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(doc)]
+use super::net::Family;
 use super::net::{Mark, Pref, TableId, Tos};
 
 /// The bits of a packet mark that are ours; free of mwan3 (0x3f00), Tailscale (0xff0000), Kubernetes (0xc000),
@@ -32,11 +35,18 @@ pub const MARK_MASK: u32 = 0x3f00_0000;
 /// and the ways to the uplinks' resolvers.
 pub const BALANCED_TABLE: TableId = TableId(7000);
 
-/// The rule that leads to [`BALANCED_TABLE`], directly ahead of main's own (32766).
+/// The kernel's own rule to main (ip-rule(8)).
+pub const MAIN_PREF: Pref = Pref(32766);
+
+/// The rule that leads to [`BALANCED_TABLE`], directly ahead of main's own.
 pub const BALANCED_PREF: Pref = Pref(32765);
 
-/// The rules ahead of [`BALANCED_PREF`] that let the two /1 routes of a VPN in main win.
-pub const BYPASS_PREF: Pref = Pref(32764);
+/// The rules to the tables of uplinks for what comes from prefixes that are delegated by them. Behind every VPN's, for what
+/// comes from there is the LAN's own, and chooses no uplink by that.
+pub const SOURCES_PREF: Pref = Pref(32764);
+
+/// The rules ahead of the last two that let the two /1 routes of a VPN in main win.
+pub const BYPASS_PREF: Pref = Pref(32763);
 
 /// The packets that our signpost in main is for: DSCP 63, which is nobody's (RFC 2474, pool 2).
 pub const SIGNPOST_TOS: Tos = Tos(0xfc);
@@ -124,6 +134,7 @@ impl Base {
     /// Whether a preference lies in a block of ours, wherever it was placed.
     pub fn is_ours(pref: Pref) -> bool {
         pref == BALANCED_PREF
+            || pref == SOURCES_PREF
             || pref == BYPASS_PREF
             || Self::is_detour(pref)
             || Self::candidates().any(|base| base.contains(pref))
@@ -149,7 +160,7 @@ impl Base {
         Self::candidates().any(|base| pref == base.detour() || pref == base.detour_from())
     }
 
-    /// `lookup main suppress_prefixlength 1`.
+    /// `lookup main suppress_prefixlength 1`, for all or for what is ours.
     pub fn main(self) -> Pref {
         Pref(self.0)
     }
@@ -159,7 +170,7 @@ impl Base {
         Pref(self.0 + 100 + u32::from(slot.0))
     }
 
-    /// `from ADDRESS lookup TABLE`, or `from PREFIX`.
+    /// `from ADDRESS lookup TABLE`.
     pub fn from_address(self, slot: Slot) -> Pref {
         Pref(self.0 + 200 + u32::from(slot.0))
     }

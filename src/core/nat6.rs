@@ -62,6 +62,15 @@ impl FromStr for Nat6 {
     }
 }
 
+/// How many prefixes of an uplink count. Each is a rule.
+pub const MOST_PREFIXES: usize = 16;
+
+/// Whether a prefix can be one that a provider delegates: of the internet, from 16 to 64 bits. More would be others'
+/// addresses too; less is no network for hosts (RFC 6177, RFC 4862).
+pub fn is_delegable(net: &Ipv6Net) -> bool {
+    (16..=64).contains(&net.prefix_len()) && net.trunc() == *net && is_internet(net)
+}
+
 /// Whether a prefix lies in what the internet uses, 2000::/3 (IANA, "IPv6 Global Unicast Address Assignments").
 pub fn is_internet(net: &Ipv6Net) -> bool {
     net.addr().segments()[0] & 0xe000 == 0x2000 && net.prefix_len() >= 3
@@ -78,6 +87,13 @@ mod tests {
             assert!(Nat6::ALLOWED.contains(nat6.as_str()));
         }
         assert_eq!("Prefix".parse::<Nat6>(), Err(Unknown));
+    }
+
+    #[test]
+    fn what_a_provider_delegates() {
+        let is = |text: &str| is_delegable(&text.parse().unwrap());
+        assert!(is("2001:db8:1:a00::/56") && is("2001:db8:1:a00::/64"));
+        assert!(!is("2000::/3") && !is("2001:db8:1:a00::/80") && !is("2001:db8::1/56") && !is("fd00::/48"));
     }
 
     #[test]

@@ -40,6 +40,15 @@ impl Family {
         IpNet::new_assert(any, 0)
     }
 
+    /// The longest prefix of the routes by which a tunnel takes what a default would: OpenVPN's `redirect-gateway` adds
+    /// 0.0.0.0/1 and 128.0.0.0/1, and for IPv6 ::/3, 2000::/4 and 3000::/4 (2.6, `options.c`).
+    pub fn covering_len(self) -> u8 {
+        match self {
+            Family::V4 => 1,
+            Family::V6 => 4,
+        }
+    }
+
     /// The option of `ip` that chooses this family.
     pub fn ip_flag(self) -> &'static str {
         match self {

@@ -131,7 +131,7 @@ pub struct DefaultRoute {
     pub hops: Vec<(IfIndex, Option<IpAddr>)>,
 }
 
-/// A foreign route of main that a tunnel may have made: to half of all addresses, or to a single host.
+/// A foreign route of main that a tunnel may have made: to a large part of all addresses, or to a single host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherRoute {
     /// Where it leads to.
@@ -141,9 +141,16 @@ pub struct OtherRoute {
 }
 
 impl OtherRoute {
-    /// Whether a route to there is one.
-    pub fn matters(dest: IpNet) -> bool {
-        dest.prefix_len() == 1 || dest.prefix_len() == dest.max_prefix_len()
+    /// Whether a route to there, of this routing protocol (linux/rtnetlink.h), is one. What the network itself made of a
+    /// lease, an advertisement or a redirect is no tunnel's way to its server.
+    pub fn matters(dest: IpNet, protocol: u8) -> bool {
+        const REDIRECT: u8 = 1;
+        const KERNEL: u8 = 2;
+        const RA: u8 = 9;
+        const DHCP: u8 = 16;
+        let by_network = [REDIRECT, KERNEL, RA, DHCP].contains(&protocol);
+        let covers = (1..=Family::of(dest.addr()).covering_len()).contains(&dest.prefix_len());
+        covers || (dest.prefix_len() == dest.max_prefix_len() && !by_network)
     }
 }
 

@@ -55,11 +55,9 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
     let Found { uplinks, slots, mut notes } = discover(config, observed, slots, health);
     let multihomed = slots.multihomed();
     let active = PerFamily::from_fn(|family| active(&uplinks, family));
-    let shared = shared_addresses(&uplinks);
+    let shared = shared_addresses(&uplinks, observed);
     notes.extend(
-        shared
-            .iter()
-            .map(|ip| format!("{ip} is the address of two uplinks; sockets bound to it follow the default")),
+        shared.iter().map(|ip| format!("{ip} is on two interfaces; sockets bound to it follow the default")),
     );
 
     let resolvers = Resolvers::of(&uplinks);
@@ -72,7 +70,8 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
         let mut part =
             FamilyPlan { family, uplinks: &uplinks, observed, desired: &mut desired, notes: &mut notes };
         part.tables();
-        let base = part.rules(&shared, &prefixes[family]);
+        let base = part.rules(&shared);
+        part.sources(&prefixes[family]);
         if multihomed {
             part.detours(base, &active[family], &shared);
             part.balanced_default(&active[family], config.all_down);
@@ -116,13 +115,17 @@ fn active(uplinks: &[Uplink], family: Family) -> Vec<Slot> {
     uplinks.iter().filter(|u| best.is_some() && rank(u) == best).map(|u| u.slot).collect()
 }
 
-/// Addresses that more than one uplink has: a rule by source could send them only one way.
-fn shared_addresses(uplinks: &[Uplink]) -> BTreeSet<IpAddr> {
-    let mut seen = BTreeSet::new();
-    let of = |u: &Uplink| -> BTreeSet<IpAddr> {
-        Family::BOTH.iter().flat_map(|&f| &u.legs[f].addresses).map(|net| net.addr()).collect()
+/// Addresses of uplinks that another interface has as well: a rule by source could send them only one way. The other may
+/// be a VPN's, whose address a hostile DHCP server is free to give out.
+fn shared_addresses(uplinks: &[Uplink], observed: &Observed) -> BTreeSet<IpAddr> {
+    let is_elsewhere = |uplink: &Uplink, ip: IpAddr| {
+        observed.addresses.iter().any(|a| a.ip == ip && a.dev != uplink.dev.index)
     };
-    uplinks.iter().flat_map(of).filter(|ip| !seen.insert(*ip)).collect()
+    let of = |u: &Uplink| -> Vec<IpAddr> {
+        let own = Family::BOTH.iter().flat_map(|&f| &u.legs[f].addresses).map(IpNet::addr);
+        own.filter(|ip| is_elsewhere(u, *ip)).collect()
+    };
+    uplinks.iter().flat_map(of).collect()
 }
 
 /// Addresses whose flows are to end: they are nowhere on this machine, and there is some other way out.
@@ -140,10 +143,11 @@ fn ruleset(
     restore_own: bool,
     nat6: BTreeMap<Slot, Translation>,
 ) -> Ruleset {
+    let uplinks = || uplinks.iter().filter(|u| !u.leads_nowhere());
     let is_narrow = |u: &&Uplink| forwards && u.mtu < ETHERNET_MTU;
     Ruleset {
-        uplinks: uplinks.iter().map(|u| (u.dev.name.clone(), u.slot)).collect(),
-        narrow: uplinks.iter().filter(is_narrow).map(|u| (u.dev.name.clone(), u.mtu)).collect(),
+        uplinks: uplinks().map(|u| (u.dev.name.clone(), u.slot)).collect(),
+        narrow: uplinks().filter(is_narrow).map(|u| (u.dev.name.clone(), u.mtu)).collect(),
         restore_own,
         nat6,
     }

@@ -7,8 +7,8 @@ use super::net::Family;
 use super::observed::{Link, Neighbour, Observed};
 use super::uplink::{Gateway, Leg, Uplink};
 
-/// Adds to what was observed the gateways that were met when the uplinks were last looked at, and whose links and
-/// addresses have stayed.
+/// Adds to what was observed the gateways that were met when the uplinks were last looked at, and whose links have
+/// stayed.
 pub fn recall(observed: &mut Observed, last: &[Uplink]) {
     let mut recalled = Vec::new();
     for uplink in last {

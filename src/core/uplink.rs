@@ -206,6 +206,14 @@ impl Uplink {
     pub fn rank(&self, family: Family) -> Option<(u8, Tier)> {
         Some((self.legs[family].preference()?, self.tier))
     }
+
+    /// It has addresses, and no way out by any: what was an uplink may serve a LAN now. What its manager is still at work
+    /// on may yet lead out.
+    pub fn leads_nowhere(&self) -> bool {
+        let legs = [&self.legs.v4, &self.legs.v6];
+        let addressed = legs.iter().any(|leg| !leg.addresses.is_empty());
+        addressed && !legs.iter().any(|leg| leg.configured() || leg.state == State::Configuring)
+    }
 }
 
 #[cfg(test)]

@@ -199,13 +199,14 @@ impl Rounds {
         let Look { observed, .. } = self.world.observe(bus).await?;
         let report = self.world.apply(&diff(&Desired::default(), &observed.kernel)).await;
         self.last = Plan { slots: self.last.slots.clone(), ..Plan::default() };
+        (self.notes, self.fight, self.contest) = (Vec::new(), None, Contest::default());
         let failed: Vec<_> = report.failed.iter().map(|(change, why)| format!("{change}: {why}")).collect();
         Ok(if failed.is_empty() { Ok(()) } else { Err(failed) })
     }
 
-    /// Forgets an uplink that is not present; returns the slot that is free now.
+    /// Forgets an uplink that is not present, or is none any more; returns the slot that is free now.
     pub(super) fn forget(&mut self, name: &UplinkName) -> Result<Slot, String> {
-        if self.last.uplinks.iter().any(|uplink| &uplink.name == name) {
+        if self.last.uplinks.iter().any(|uplink| &uplink.name == name && !uplink.leads_nowhere()) {
             return Err(format!("{name} is present; set ignore=true for it instead"));
         }
         let slot = self.slot_of(name)?;

@@ -27,7 +27,7 @@ pub struct Released {
 
 /// Ends or moves all flows of one family that are `whose`, and the connections of this machine from `addresses`.
 ///
-/// Addresses of the other family are left out; `spare` are the networks on the link itself, which may live on
+/// Addresses of the other family are left out; `spare` are the networks on the machine's links, which may live on
 /// (the page of a modem). A step that fails does not stop the rest. Needs CAP_NET_ADMIN and CAP_NET_RAW.
 pub async fn release(
     family: Family,

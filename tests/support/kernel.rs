@@ -190,7 +190,7 @@ impl Memory {
             neighbours: self.neighbours.clone(),
             defaults: ordinary().filter(|r| r.key.dest.prefix_len() == 0).map(default).collect(),
             others: ordinary()
-                .filter(|r| r.key.table == TableId::MAIN && OtherRoute::matters(r.key.dest))
+                .filter(|r| r.key.table == TableId::MAIN && OtherRoute::matters(r.key.dest, r.protocol))
                 .map(other)
                 .collect(),
             foreign_rules: self.rules.iter().filter(|r| !r.is_ours()).map(FibRule::to_foreign).collect(),

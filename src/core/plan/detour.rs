@@ -20,17 +20,22 @@ use crate::core::net::Family;
 use crate::core::observed::OtherRoute;
 use crate::core::rule::{Rule, Selector};
 
+/// A tunnel has a few servers; who has more host routes leads single hosts past it on purpose. Each is some rules, and
+/// those are asked one after the other for each packet.
+const MOST_SERVERS: usize = 16;
+
 impl FamilyPlan<'_> {
     /// The rules to the servers of tunnels; `shared` addresses are those of two uplinks.
     pub(super) fn detours(&mut self, base: Base, active: &[Slot], shared: &BTreeSet<IpAddr>) {
         let family = self.family;
         let known = self.known_servers();
-        let routed = self.of_family().filter_map(|route| Some((route.dest, self.by_gateway_of(route)?)));
-        let mut servers: BTreeMap<IpNet, Slot> = routed.filter(|(net, _)| net.prefix_len() > 1).collect();
-        for (net, slot) in &known {
-            if !self.of_family().any(|route| route.dest == *net) {
-                servers.insert(*net, *slot);
-            }
+        let servers = self.servers(&known);
+        if servers.len() > MOST_SERVERS {
+            self.notes.push(format!(
+                "{family}: {} hosts have routes of their own beside a tunnel, too many to keep a way to its server",
+                servers.len()
+            ));
+            return;
         }
         let way = |net: &IpNet, wish: Slot| {
             // A tunnel over TCP keeps its address, so it stays where it is for as long as that is in use.
@@ -49,7 +54,7 @@ impl FamilyPlan<'_> {
             suppress_prefixlen: None,
         };
         let mut rules = Vec::new();
-        for (net, wish) in servers.into_iter().filter(|(net, _)| self.is_covered(net.addr())) {
+        for (net, wish) in servers {
             rules.push(rule(base.detour(), Selector::To(net), way(&net, wish)));
             // One over TCP began by the balanced default, before the route to its server was there.
             for (uplink, leg) in self.configured().filter(|(_, leg)| leg.reachable()) {
@@ -59,6 +64,21 @@ impl FamilyPlan<'_> {
             }
         }
         self.desired.rules.extend(rules);
+    }
+
+    /// The servers of tunnels that stand, and by which uplink their own routes lead.
+    fn servers(&self, known: &BTreeMap<IpNet, Slot>) -> BTreeMap<IpNet, Slot> {
+        let is_host = |route: &&OtherRoute| route.dest.prefix_len() == route.dest.max_prefix_len();
+        let hosts: Vec<_> = self.of_family().filter(is_host).collect();
+        let routed = hosts.iter().filter_map(|route| Some((route.dest, self.by_gateway_of(route)?)));
+        let mut servers: BTreeMap<IpNet, Slot> = routed.collect();
+        if servers.is_empty() {
+            // The route to the one that there was has gone with its uplink.
+            let unrouted = |net: &IpNet| !hosts.iter().any(|route| route.dest == *net);
+            servers.extend(known.iter().filter(|(net, _)| unrouted(net)).map(|(net, slot)| (*net, *slot)));
+        }
+        servers.retain(|net, _| self.is_covered(net.addr()));
+        servers
     }
 
     /// The servers that rules of ours lead to, and by which uplink.
@@ -86,8 +106,11 @@ impl FamilyPlan<'_> {
 
     /// Whether what is not routed by itself to this address goes into a tunnel.
     fn is_covered(&self, ip: IpAddr) -> bool {
-        match self.of_family().find(|route| route.dest.prefix_len() == 1 && route.dest.contains(&ip)) {
-            Some(half) => !self.leads_out(&half.hops),
+        let covers = |route: &&OtherRoute| {
+            route.dest.prefix_len() <= self.family.covering_len() && route.dest.contains(&ip)
+        };
+        match self.of_family().filter(covers).max_by_key(|route| route.dest.prefix_len()) {
+            Some(part) => !self.leads_out(&part.hops),
             None => self.a_stranger_leads(),
         }
     }

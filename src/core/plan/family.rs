@@ -12,9 +12,11 @@ use ipnet::IpNet;
 use super::{Desired, Health, Observed};
 use crate::config::AllDown;
 use crate::core::diff::Move;
-use crate::core::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, Base, SIGNPOST_TOS, Slot};
+use crate::core::layout::{
+    BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, Base, MAIN_PREF, SIGNPOST_TOS, SOURCES_PREF, Slot,
+};
 use crate::core::net::{Family, IfIndex, Metric, TableId};
-use crate::core::observed::DefaultRoute;
+use crate::core::observed::{DefaultRoute, ForeignRule};
 use crate::core::route::{NextHop, Route, RouteKey};
 use crate::core::rule::{Rule, Selector};
 use crate::core::uplink::{Gateway, Leg, State, Uplink};
@@ -28,7 +30,7 @@ pub(super) struct FamilyPlan<'a> {
     pub(super) notes: &'a mut Vec<String>,
 }
 
-impl FamilyPlan<'_> {
+impl<'a> FamilyPlan<'a> {
     pub(super) fn configured(&self) -> impl Iterator<Item = (&Uplink, &Leg)> {
         self.uplinks.iter().map(|u| (u, &u.legs[self.family])).filter(|(_, leg)| leg.configured())
     }
@@ -59,8 +61,9 @@ impl FamilyPlan<'_> {
     /// nothing from a VPN; it keeps replies and pinned flows on their uplink whoever started first.
     ///
     /// Returns where it begins.
-    pub(super) fn rules(&mut self, shared: &BTreeSet<IpAddr>, prefixes: &[(Slot, IpNet)]) -> Base {
+    pub(super) fn rules(&mut self, shared: &BTreeSet<IpAddr>) -> Base {
         let family = self.family;
+        let walled = self.wall().is_some();
         let base = self.base();
         let rule = |pref, selector, table| Rule { family, pref, selector, table, suppress_prefixlen: None };
         // Where none gets through, nobody knows better than whoever chose the address.
@@ -75,23 +78,50 @@ impl FamilyPlan<'_> {
                 let own = leg.addresses.iter().map(|net| net.addr()).filter(|ip| !shared.contains(ip));
                 rules.extend(own.map(|ip| rule(base.from_address(slot), Selector::From(ip.into()), table)));
             }
-            let own = prefixes.iter().filter(|(of, _)| *of == slot);
-            rules.extend(own.map(|(_, net)| rule(base.from_address(slot), Selector::From(*net), table)));
         }
-        if !rules.is_empty() {
-            // With 0 instead of 1, inbound replies and running flows die when OpenVPN adds its two /1 routes, and
-            // `wg-quick down` deletes the rule.
-            let main = rule(base.main(), Selector::All, TableId::MAIN);
-            rules.push(Rule { suppress_prefixlen: Some(1), ..main });
-        }
-        self.desired.rules.extend(rules);
+        // With 0 instead of 1, inbound replies and running flows die when OpenVPN adds its two /1 routes, and
+        // `wg-quick down` deletes the rule.
+        let to_main = |selector: &Selector| Rule {
+            suppress_prefixlen: Some(family.covering_len().into()),
+            ..rule(base.main(), selector.clone(), TableId::MAIN)
+        };
+        // Where somebody has a rule that takes everything, what is not ours goes there as if we were not.
+        let ours = rules.iter().map(|rule| &rule.selector).filter(|s| !matches!(s, Selector::Oif(_)));
+        let main: Vec<_> = match walled {
+            true => ours.map(to_main).collect(),
+            false => rules.first().map(|_| to_main(&Selector::All)).into_iter().collect(),
+        };
+        self.desired.rules.extend(rules.into_iter().chain(main));
         base
+    }
+
+    /// What comes from prefixes that are delegated by an uplink leaves by it, unless a VPN takes it.
+    pub(super) fn sources(&mut self, prefixes: &[(Slot, IpNet)]) {
+        let ahead_of_a_wall = self.wall().is_some_and(|wall| wall.pref >= SOURCES_PREF);
+        if prefixes.is_empty() || ahead_of_a_wall || self.a_stranger_leads() {
+            return;
+        }
+        let rules = prefixes.iter().map(|(slot, net)| Rule {
+            family: self.family,
+            pref: SOURCES_PREF,
+            selector: Selector::From(*net),
+            table: slot.table(),
+            suppress_prefixlen: None,
+        });
+        self.desired.rules.extend(rules);
+        self.desired.rules.extend(bypass_rules(self.family));
+    }
+
+    /// The first rule that takes everything ahead of main's own.
+    fn wall(&self) -> Option<&'a ForeignRule> {
+        let of_family = self.observed.foreign_rules.iter().filter(|r| r.family == self.family);
+        let walls = of_family.filter(|r| r.catch_all && r.pref < MAIN_PREF);
+        walls.min_by_key(|r| r.pref)
     }
 
     /// Where our block begins.
     fn base(&mut self) -> Base {
-        let walls = self.observed.foreign_rules.iter().filter(|r| r.family == self.family && r.catch_all);
-        let Some(wall) = walls.min_by_key(|r| r.pref) else { return Base::USUAL };
+        let Some(wall) = self.wall() else { return Base::USUAL };
         let room = Base::candidates().find(|base| base.is_ahead_of(wall.pref));
         room.unwrap_or_else(|| {
             self.notes.push(format!(
@@ -135,7 +165,7 @@ impl FamilyPlan<'_> {
             }
             None if self.main_leads_out() => {
                 self.desired.routes.insert(route(BALANCED_TABLE, usual_metric(family)));
-                self.desired.rules.extend(bypass_rules(family));
+                self.desired.rules.extend(balanced_rules(family));
             }
             // Somebody else's default stands in for the uplinks, or there is none to be blocked.
             None if blocked => {}
@@ -175,20 +205,12 @@ impl FamilyPlan<'_> {
         let leaves = |slot: Slot, leg: &Leg| lost(leg) || health.leaving.contains(&(slot, family));
         // What is near goes on: a client on the LAN, or a container, that speaks to this very address.
         let near: Vec<IpNet> = self.near().collect();
-        let elsewhere = |uplink: &Uplink, ip: &IpAddr| {
-            self.observed.addresses.iter().any(|a| a.ip == *ip && a.dev != uplink.dev.index)
-        };
         let moves = self.configured().filter(|(u, leg)| !active.contains(&u.slot) && leaves(u.slot, leg));
         let moves: Vec<_> = moves
             .map(|(uplink, leg)| Move {
                 family,
                 slot: uplink.slot,
-                addresses: leg
-                    .addresses
-                    .iter()
-                    .map(IpNet::addr)
-                    .filter(|ip| !shared.contains(ip) && !elsewhere(uplink, ip))
-                    .collect(),
+                addresses: leg.addresses.iter().map(IpNet::addr).filter(|ip| !shared.contains(ip)).collect(),
                 connected: near.clone(),
             })
             .collect();
@@ -199,7 +221,9 @@ impl FamilyPlan<'_> {
 
     /// The prefixes that are on some link of this machine.
     fn near(&self) -> impl Iterator<Item = IpNet> {
-        let own = self.observed.addresses.iter().filter(|a| Family::of(a.ip) == self.family);
+        // A length of 0, which a DHCP server may send, is no network on the link.
+        let own = self.observed.addresses.iter();
+        let own = own.filter(|a| Family::of(a.ip) == self.family && a.prefix_len > 0);
         let nets: BTreeSet<IpNet> = own
             .filter_map(|a| IpNet::new(a.peer.unwrap_or(a.ip), a.prefix_len).ok())
             .map(|net| net.trunc())
@@ -232,9 +256,9 @@ impl FamilyPlan<'_> {
         }
     }
 
-    /// Whether every leg of a route is an uplink's.
+    /// Whether every leg of a route is an uplink's. It may have no address yet, which makes its default nobody else's.
     pub(super) fn leads_out(&self, hops: &[(IfIndex, Option<IpAddr>)]) -> bool {
-        let ours = |dev| self.configured().any(|(u, _)| u.dev.index == dev);
+        let ours = |dev| self.uplinks.iter().any(|u| u.dev.index == dev);
         !hops.is_empty() && hops.iter().all(|&(dev, _)| ours(dev))
     }
 
@@ -262,23 +286,31 @@ fn usual_metric(family: Family) -> Metric {
     }
 }
 
-/// The rule to the balanced table, and ahead of it those that let the two /1 routes of a VPN in main win.
+/// The rules ahead of what is asked directly before main: they let the two /1 routes of a VPN in main win.
 ///
-/// The latter are two, with a destination each, because `wg-quick down` deletes every rule that reads
+/// They are two, with a destination each, because `wg-quick down` deletes every rule that reads
 /// `from all lookup main suppress_prefixlength 0`.
-fn bypass_rules(family: Family) -> Vec<Rule> {
-    let rule = |pref, selector, table, suppress_prefixlen| Rule {
-        family,
-        pref,
-        selector,
-        table,
-        suppress_prefixlen,
-    };
+fn bypass_rules(family: Family) -> impl Iterator<Item = Rule> {
     let halves = family.default_prefix().subnets(1).into_iter().flatten();
-    let mut rules: Vec<_> =
-        halves.map(|half| rule(BYPASS_PREF, Selector::To(half), TableId::MAIN, Some(0))).collect();
-    rules.push(rule(BALANCED_PREF, Selector::All, BALANCED_TABLE, None));
-    rules
+    halves.map(move |half| Rule {
+        family,
+        pref: BYPASS_PREF,
+        selector: Selector::To(half),
+        table: TableId::MAIN,
+        suppress_prefixlen: Some(0),
+    })
+}
+
+/// The rule to the balanced table, with what belongs ahead of it.
+fn balanced_rules(family: Family) -> impl Iterator<Item = Rule> {
+    let balanced = Rule {
+        family,
+        pref: BALANCED_PREF,
+        selector: Selector::All,
+        table: BALANCED_TABLE,
+        suppress_prefixlen: None,
+    };
+    bypass_rules(family).chain([balanced])
 }
 
 /// The way out of an uplink as a leg of a route.

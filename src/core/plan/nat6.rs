@@ -65,9 +65,11 @@ impl<'a> Sources<'a> {
         uplink.prefixes.iter().copied().filter(|net| !self.disputed(uplink, net))
     }
 
+    /// Whether another uplink has it too, as delegated by it or on its own link.
     fn disputed(&self, uplink: &Uplink, net: &Ipv6Net) -> bool {
         let others = self.uplinks.iter().filter(|u| u.slot != uplink.slot);
-        others.flat_map(|u| &u.prefixes).any(|other| overlap(other, net))
+        let on_link = |u: &'a Uplink| u.legs.v6.connected.iter().filter_map(|(net, _)| v6(net));
+        others.flat_map(|u| u.prefixes.iter().copied().chain(on_link(u))).any(|other| overlap(&other, net))
     }
 
     /// What becomes of sources that leave by each uplink.
@@ -145,7 +147,7 @@ impl<'a> Sources<'a> {
             let disputed = uplink.prefixes.iter().filter(|net| self.disputed(uplink, net));
             notes.extend(disputed.map(|net| {
                 format!(
-                    "{}: {net} is said to be delegated by another uplink as well; it counts for neither",
+                    "{}: {net}, which it delegates, is another uplink's as well; it counts for neither",
                     uplink.name
                 )
             }));

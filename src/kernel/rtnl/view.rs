@@ -184,7 +184,7 @@ impl View {
             return;
         }
         let hops = fields.hops.iter().map(|&(dev, via, ..)| (dev, via)).collect();
-        if table == TableId::MAIN && OtherRoute::matters(fields.key.dest) {
+        if table == TableId::MAIN && OtherRoute::matters(fields.key.dest, fields.protocol) {
             self.others.push(OtherRoute { dest: fields.key.dest, hops });
         } else if fields.key.dest.prefix_len() == 0 {
             self.defaults.push(DefaultRoute { family, table, metric: fields.key.metric, hops });

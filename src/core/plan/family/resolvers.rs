@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{FamilyPlan, bypass_rules, next_hop, usual_metric};
+use super::{FamilyPlan, balanced_rules, next_hop, usual_metric};
 use crate::core::layout::BALANCED_TABLE;
 use crate::core::plan::resolvers::Resolvers;
 use crate::core::probe::{is_public_resolver, leaves_the_link};
@@ -21,11 +21,11 @@ impl FamilyPlan<'_> {
     pub(in crate::core::plan) fn resolvers(&mut self, resolvers: &Resolvers) {
         let routes: Vec<Route> =
             self.uplinks.iter().flat_map(|uplink| self.to_resolvers(uplink, resolvers)).collect();
-        if routes.is_empty() || !self.main_is_ours() {
+        if routes.is_empty() || self.a_stranger_leads() {
             return;
         }
         self.desired.routes.extend(routes);
-        self.desired.rules.extend(bypass_rules(self.family));
+        self.desired.rules.extend(balanced_rules(self.family));
     }
 
     /// The routes to the resolvers of one uplink, where they do not lie on a link of this machine.
@@ -54,10 +54,5 @@ impl FamilyPlan<'_> {
         }
         let leads_out = leg.configured() && leg.takes_routes && leg.reachable();
         leads_out.then(|| next_hop(uplink, leg)).flatten().map(|hop| vec![hop])
-    }
-
-    /// Whether what main's defaults send out leaves by the uplinks: no foreign one is in force.
-    fn main_is_ours(&self) -> bool {
-        self.main_defaults().is_empty() || self.main_leads_out()
     }
 }
