@@ -5,18 +5,18 @@
 //! from the network and is believed in nothing: an offer counts only while its address is on the interface, so one
 //! that was left behind by a client that died is worth nothing.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
 use crate::core::net::IfName;
 use crate::core::observed::Offer;
+use crate::sources::{dhcp, file};
 
 /// Where the hook writes. The folder is root's, unlike the daemon's own.
 pub const FOLDER: &str = "/run/uplinkd-offers";
-/// An offer is one line of addresses; a longer file is none of the hook's.
-const LONGEST: u64 = 4096;
+/// What a DHCP server can put into one message is shorter, as text too; a longer file is none of the hook's.
+const LONGEST: u64 = 16 * 1024;
 
 /// Every offer. A file that cannot be read or makes no sense is none.
 pub fn read(folder: &Path) -> Vec<Offer> {
@@ -24,25 +24,20 @@ pub fn read(folder: &Path) -> Vec<Offer> {
     let mut offers: Vec<_> = entries
         .filter_map(|entry| {
             let interface = IfName::new(entry.file_name().to_str()?)?;
-            let mut text = String::new();
-            File::open(entry.path()).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
-            offer(interface, &text)
+            offer(interface, &file::text(&entry.path(), LONGEST).ok()?)
         })
         .collect();
     offers.sort_by(|a, b| a.interface.cmp(&b.interface));
     offers
 }
 
-/// `ADDRESS ROUTER …`, the best router first (RFC 2132, 3.5).
+/// Three lines: the address, the routers, the classless routes. Whoever gets a line break into one of them offers nothing.
 fn offer(interface: IfName, text: &str) -> Option<Offer> {
-    let mut addresses = text.split_ascii_whitespace().map(|word| word.parse::<Ipv4Addr>().ok());
-    let (address, router) = (addresses.next()??, addresses.next()??);
-    let is_host = |ip: Ipv4Addr| !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast();
-    (is_host(router) && router != address).then(|| Offer {
-        interface,
-        address: address.into(),
-        router: router.into(),
-    })
+    let [address, routers, classless] = text.lines().collect::<Vec<_>>()[..] else { return None };
+    let address = address.trim().parse::<Ipv4Addr>().ok()?.into();
+    let gateways = dhcp::offered(Some(classless), Some(routers));
+    let router = gateways.into_iter().find(|gateway| *gateway != address)?;
+    Some(Offer { interface, address, router })
 }
 
 #[cfg(test)]
@@ -56,8 +51,24 @@ mod tests {
 
     #[test]
     fn the_first_router_counts() {
-        assert_eq!(router("192.0.2.10 192.0.2.1 192.0.2.2\n").as_deref(), Some("192.0.2.1"));
-        assert_eq!(router("192.0.2.10 192.0.2.1 $(reboot)").as_deref(), Some("192.0.2.1"));
+        assert_eq!(router("192.0.2.10\n192.0.2.1 192.0.2.2\n\n").as_deref(), Some("192.0.2.1"));
+        assert_eq!(router("192.0.2.10\n192.0.2.1 $(reboot)\n\n").as_deref(), Some("192.0.2.1"));
+        assert_eq!(router("192.0.2.10\n192.0.2.10 192.0.2.1\n\n").as_deref(), Some("192.0.2.1"));
+    }
+
+    #[test]
+    fn classless_routes_overrule_the_routers() {
+        for (routes, expected) in [
+            ("0 192 0 2 254 8 10 192 0 2 7", Some("192.0.2.254")),
+            ("10.0.0.0/8 192.0.2.7 0.0.0.0/0 192.0.2.254", Some("192.0.2.254")),
+            ("8 10 192 0 2 7", None),
+            ("10.0.0.0/8 192.0.2.7", None),
+            ("0 0 0 0 0", None),
+            ("$(reboot)", None),
+        ] {
+            let text = format!("192.0.2.10\n192.0.2.1\n{routes}\n");
+            assert_eq!(router(&text).as_deref(), expected, "{routes}");
+        }
     }
 
     #[test]
@@ -65,12 +76,17 @@ mod tests {
         let senseless = [
             "",
             "192.0.2.10",
-            "192.0.2.10 0.0.0.0",
-            "192.0.2.10 224.0.0.1",
-            "192.0.2.10 255.255.255.255",
-            "192.0.2.10 192.0.2.10",
-            "192.0.2.10 192.0.2.1; 192.0.2.1",
-            "2001:db8::1 fe80::1",
+            "192.0.2.10\n192.0.2.1\n",
+            "192.0.2.10 192.0.2.1\n\n\n",
+            "192.0.2.10\n\n192.0.2.1\n",
+            "192.0.2.10\n192.0.2.1\n\n192.0.2.1\n",
+            "192.0.2.10\n0.0.0.0\n\n",
+            "192.0.2.10\n127.0.0.1\n\n",
+            "192.0.2.10\n224.0.0.1\n\n",
+            "192.0.2.10\n255.255.255.255\n\n",
+            "192.0.2.10\n192.0.2.10\n\n",
+            "192.0.2.10\n192.0.2.1;\n\n",
+            "2001:db8::1\nfe80::1\n\n",
             "\0",
         ];
         for text in senseless {
@@ -81,11 +97,11 @@ mod tests {
     #[test]
     fn a_folder_holds_one_for_each_interface() {
         let folder = Folder::new("offers");
-        folder.write("eth2", "192.0.2.10 192.0.2.1\n");
-        folder.write("eth1", "198.51.100.10 198.51.100.1\n");
+        folder.write("eth2", "192.0.2.10\n192.0.2.1\n\n");
+        folder.write("eth1", "198.51.100.10\n198.51.100.1\n\n");
         folder.write("eth3", [0xff, 0xfe]);
-        folder.write("eth4", " ".repeat(5000) + "192.0.2.10 192.0.2.1");
-        folder.write("a name that no interface has", "192.0.2.10 192.0.2.1");
+        folder.write("eth4", "192.0.2.10\n192.0.2.1\n".to_owned() + &"8 10 192 0 2 7 ".repeat(2000));
+        folder.write("a name that no interface has", "192.0.2.10\n192.0.2.1\n\n");
         let found: Vec<_> = read(&folder.path("")).iter().map(|o| o.interface.to_string()).collect();
         assert_eq!(found, ["eth1", "eth2"]);
         assert_eq!(read(Path::new("/nonexistent")), []);
