@@ -6,6 +6,7 @@
 //! that was left behind by a client that died is worth nothing.
 
 use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -18,17 +19,25 @@ pub const FOLDER: &str = "/run/uplinkd-offers";
 /// What a DHCP server can put into one message is shorter, as text too; a longer file is none of the hook's.
 const LONGEST: u64 = 16 * 1024;
 
-/// Every offer. A file that cannot be read or makes no sense is none.
-pub fn read(folder: &Path) -> Vec<Offer> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut offers: Vec<_> = entries
-        .filter_map(|entry| {
-            let interface = IfName::new(entry.file_name().to_str()?)?;
-            offer(interface, &file::text(&entry.path(), LONGEST).ok()?)
-        })
-        .collect();
-    offers.sort_by(|a, b| a.interface.cmp(&b.interface));
-    offers
+/// Every offer, and in words what cannot be read. What makes no sense, or has gone by now, is none.
+pub fn read(folder: &Path) -> (Vec<Offer>, Vec<String>) {
+    let (mut offers, mut problems) = (Vec::new(), Vec::new());
+    let mut problem = |path: &Path, error: io::Error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            problems.push(format!("{}: cannot be read: {error}", path.display()));
+        }
+    };
+    let entries = fs::read_dir(folder).map_err(|error| problem(folder, error));
+    for path in entries.into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let Some(interface) = path.file_name().and_then(|name| IfName::new(name.to_str()?)) else { continue };
+        match file::text(&path, LONGEST) {
+            Ok(text) => offers.extend(offer(interface, &text)),
+            Err(error) => problem(&path, error),
+        }
+    }
+    offers.sort_by(|a: &Offer, b| a.interface.cmp(&b.interface));
+    problems.sort();
+    (offers, problems)
 }
 
 /// Three lines: the address, the routers, the classless routes. Whoever gets a line break into one of them offers nothing.
@@ -102,8 +111,19 @@ mod tests {
         folder.write("eth3", [0xff, 0xfe]);
         folder.write("eth4", "192.0.2.10\n192.0.2.1\n".to_owned() + &"8 10 192 0 2 7 ".repeat(2000));
         folder.write("a name that no interface has", "192.0.2.10\n192.0.2.1\n\n");
-        let found: Vec<_> = read(&folder.path("")).iter().map(|o| o.interface.to_string()).collect();
+        let (offers, problems) = read(&folder.path(""));
+        let found: Vec<_> = offers.iter().map(|offer| offer.interface.as_str()).collect();
         assert_eq!(found, ["eth1", "eth2"]);
-        assert_eq!(read(Path::new("/nonexistent")), []);
+        assert_eq!(problems.len(), 1, "a file that is too long is told: {problems:?}");
+        assert!(folder.relative(&problems[0]).starts_with("eth4: cannot be read: "), "{problems:?}");
+    }
+
+    #[test]
+    fn no_folder_is_no_problem_and_what_is_none_is_one() {
+        let folder = Folder::new("offers-none");
+        folder.write("file", "");
+        assert_eq!(read(&folder.path("nowhere")), (Vec::new(), Vec::new()));
+        let (offers, problems) = read(&folder.path("file"));
+        assert_eq!((offers.len(), problems.len()), (0, 1), "{problems:?}");
     }
 }

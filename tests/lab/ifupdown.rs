@@ -98,8 +98,10 @@ fn plain_clients_are_heard_even_where_they_make_no_default() {
     let lab = lab_or_skip!(bare());
     sh(
         &lab,
-        "ip addr add 10.77.0.1/24 dev lan0; ip link set lan0 up; dhclient -4 eth1; dhcpcd -4 --nogateway eth2",
+        "ip addr add 10.77.0.1/24 dev lan0; ip link set lan0 up; (umask 077; dhclient -4 eth1); dhcpcd -4 --nogateway eth2",
     );
+    let modes = sh(&lab, "stat -c %a /run/uplinkd-offers /run/uplinkd-offers/*");
+    assert_eq!(modes, "755\n644\n644\n", "the daemon may read them, whatever the clients' umask");
     both_carry(&lab);
     assert!(
         !sh(&lab, "ip route show default")
