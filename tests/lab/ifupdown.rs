@@ -126,9 +126,18 @@ fn without_the_daemon_ifupdown_reconciles_once() {
         &lab,
         "mv /usr/sbin/dhcpcd /usr/sbin/dhcpcd.away; ifup -a; systemctl disable -q --now uplinkd; ifup eth1 eth2",
     );
-    let text = ours(&lab.machine);
-    assert!(text.contains("oif eth1") && text.contains("oif eth2"), "{text}");
+    let has_second = || {
+        let text = ours(&lab.machine);
+        assert!(text.contains("oif eth1"), "{text}");
+        (text.contains("oif eth2"), text.contains("from 192.168.2.10"), text.contains("nexthop"))
+    };
+    assert_eq!(has_second(), (true, true, true));
     sh(&lab, "ifdown eth2");
-    let text = ours(&lab.machine);
-    assert!(!text.contains("nexthop") && !text.contains("from 192.168.2.10"), "{text}");
+    assert!(!has_second().1 && !has_second().2, "{}", ours(&lab.machine));
+    // Nor is anything asked of systemd where there is none.
+    sh(
+        &lab,
+        "mv /usr/bin/systemctl /usr/bin/systemctl.away; ifup eth2; mv /usr/bin/systemctl.away /usr/bin/systemctl",
+    );
+    assert_eq!(has_second(), (true, true, true));
 }
