@@ -11,7 +11,10 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// A router whose interfaces nobody manages yet, with leases that are renewed every few seconds.
 fn bare() -> Spec {
-    let isps = [1, 2].map(|number| IspSpec::new(number).renew_after(4));
+    with_isps([1, 2].map(|number| IspSpec::new(number).renew_after(4)))
+}
+
+fn with_isps(isps: [IspSpec; 2]) -> Spec {
     let interfaces = "auto lo lan0\niface lo inet loopback\niface lan0 inet static\n address 10.77.0.1/24\n\
                       iface eth1 inet dhcp\niface eth2 inet dhcp\n";
     let spec = Spec::router().isps(isps).manager(Manager::Nobody).no_wait();
@@ -91,6 +94,29 @@ fn ifupdown_with_dhcpcd_has_a_default_for_each() {
     lab.machine.wait_active(1);
     sh(&lab, "ifup eth2");
     both_carry(&lab);
+}
+
+#[test]
+fn classless_routes_overrule_the_router() {
+    let lab = lab_or_skip!(with_isps([1, 2].map(|number| IspSpec::new(number).classless())));
+    let address = "ip addr add 10.77.0.1/24 dev lan0; ip link set lan0 up";
+    sh(
+        &lab,
+        &format!("{address}; dhclient -4 eth1; dhclient -4 -pf /run/eth2.pid -lf /run/eth2.leases eth2"),
+    );
+    assert_eq!(lab.machine.defaults4(), [("eth1".to_owned(), 0)], "the second client's could not be added");
+    let told = |routes: &str| {
+        let text = sh(&lab, "cat /run/uplinkd-offers/eth2");
+        assert_eq!(text, format!("192.168.2.10\n192.168.2.253\n{routes}\n"));
+        lab.machine
+            .wait_status("its gateway", LIMIT, |s| on(s, "eth2")["ipv4"]["gateway"] == "192.168.2.254");
+        both_carry(&lab);
+    };
+    told("16 10 9 192 168 2 253 0 192 168 2 254");
+    sh(&lab, "dhclient -r -pf /run/eth2.pid -lf /run/eth2.leases eth2");
+    lab.machine.wait_active(1);
+    sh(&lab, "dhcpcd -4 --nogateway eth2");
+    told("10.9.0.0/16 192.168.2.253 0.0.0.0/0 192.168.2.254");
 }
 
 #[test]
