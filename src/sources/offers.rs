@@ -51,6 +51,13 @@ fn offer(interface: IfName, text: &str) -> Option<Offer> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::net::IpAddr;
+    use std::os::unix::fs::symlink;
+
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
     use crate::config::folder::Folder;
 
@@ -125,5 +132,81 @@ mod tests {
         assert_eq!(read(&folder.path("nowhere")), (Vec::new(), Vec::new()));
         let (offers, problems) = read(&folder.path("file"));
         assert_eq!((offers.len(), problems.len()), (0, 1), "{problems:?}");
+    }
+
+    #[test]
+    fn what_is_no_offer_holds_nobody_up() {
+        let folder = Folder::new("offers-hostile");
+        folder.write("eth1", "192.0.2.10\n192.0.2.1\n\n");
+        folder.write("eth2", [0; LONGEST as usize]);
+        folder.write("eth3", "192.0.2.10\n192.0.2.1\0\n\n");
+        folder.write("eth4", b"192.0.2.10\n\xff 192.0.2.1\n\n");
+        File::create(folder.path("eth5")).unwrap().set_len(1 << 40).unwrap();
+        nix::unistd::mkfifo(&folder.path("eth6"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        fs::create_dir(folder.path("eth7")).unwrap();
+        symlink("nowhere", folder.path("eth8")).unwrap();
+        symlink("eth9", folder.path("eth9")).unwrap();
+        let (offers, problems) = read(&folder.path(""));
+        let found: Vec<_> = offers.iter().map(|offer| offer.interface.as_str()).collect();
+        assert_eq!(found, ["eth1", "eth4"]);
+        let told: Vec<_> = problems.iter().map(|problem| folder.relative(problem)[..4].to_owned()).collect();
+        assert_eq!(told, ["eth5", "eth9"], "{problems:?}");
+    }
+
+    const WORDS: &[&str] = &[
+        "0.0.0.0",
+        "0.0.0.0/0",
+        "127.0.0.1",
+        "224.0.0.5",
+        "255.255.255.255",
+        "192.0.2.10",
+        "192.0.2.1",
+        "10.0.0.0/8",
+        "0",
+        "8",
+        "33",
+        "192",
+        "2",
+        "1",
+        "256",
+        "fe80::1",
+        "$(reboot)",
+        ";",
+        "\0",
+        "\u{fffd}",
+    ];
+    const SEPARATORS: &[&str] = &[" ", " ", " ", " ", " ", ",", "\t", "", "\n", "\r\n"];
+
+    /// Text that is nearly what a hook writes, so that much of it gets far.
+    fn nearly() -> impl Strategy<Value = String> {
+        let line = || {
+            let words = prop::collection::vec((select(WORDS), select(SEPARATORS)), 0..8);
+            words.prop_map(|pairs| pairs.into_iter().flat_map(|(w, s)| [w, s]).collect::<String>())
+        };
+        (line(), line()).prop_map(|(routers, routes)| format!("192.0.2.10\n{routers}\n{routes}\n"))
+    }
+
+    /// Anything.
+    fn garbage() -> impl Strategy<Value = String> {
+        any::<Vec<u8>>().prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is written there: a router is another host's address, and nothing comes of other than three lines.
+        #[test]
+        fn a_router_is_another_host(
+            text in prop_oneof![3 => nearly(), 1 => garbage()]
+        ) {
+            if let Some(offer) = offer(IfName::new("eth2").unwrap(), &text) {
+                let IpAddr::V4(router) = offer.router else { panic!("{offer:?}") };
+                prop_assert!(!matches!(router.octets()[0], 0 | 127 | 224..=239), "{:?}", offer);
+                prop_assert_ne!(router, Ipv4Addr::BROADCAST);
+                prop_assert_ne!(offer.router, offer.address);
+                prop_assert_eq!(text.lines().count(), 3);
+                prop_assert_eq!(offer.address.to_string(), text.lines().next().unwrap().trim());
+            }
+        }
     }
 }
