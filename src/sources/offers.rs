@@ -155,35 +155,38 @@ mod tests {
 
     const WORDS: &[&str] = &[
         "0.0.0.0",
-        "0.0.0.0/0",
+        "0.1.2.3",
         "127.0.0.1",
         "224.0.0.5",
         "255.255.255.255",
         "192.0.2.10",
         "192.0.2.1",
+        "0.0.0.0/0",
         "10.0.0.0/8",
         "0",
         "8",
         "33",
         "192",
         "2",
-        "1",
         "256",
         "fe80::1",
         "$(reboot)",
-        ";",
         "\0",
         "\u{fffd}",
     ];
-    const SEPARATORS: &[&str] = &[" ", " ", " ", " ", " ", ",", "\t", "", "\n", "\r\n"];
 
     /// Text that is nearly what a hook writes, so that much of it gets far.
     fn nearly() -> impl Strategy<Value = String> {
-        let line = || {
-            let words = prop::collection::vec((select(WORDS), select(SEPARATORS)), 0..8);
+        let separator = || prop_oneof![12 => Just(" "), 3 => select(&[",", "\t", ""][..]), 1 => select(&["\n", "\r\n"][..])];
+        let line = move || {
+            let words = prop::collection::vec((select(WORDS), separator()), 0..6);
             words.prop_map(|pairs| pairs.into_iter().flat_map(|(w, s)| [w, s]).collect::<String>())
         };
-        (line(), line()).prop_map(|(routers, routes)| format!("192.0.2.10\n{routers}\n{routes}\n"))
+        let default = line().prop_map(|gateway| format!("0.0.0.0/0 {gateway}"));
+        let bytes = prop::collection::vec(any::<u8>(), 4)
+            .prop_map(|b| format!("0 {} {} {} {}", b[0], b[1], b[2], b[3]));
+        let routes = prop_oneof![Just(String::new()), line(), default, bytes];
+        (line(), routes).prop_map(|(routers, routes)| format!("192.0.2.10\n{routers}\n{routes}\n"))
     }
 
     /// Anything.
