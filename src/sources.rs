@@ -6,6 +6,7 @@
 pub mod bus;
 mod call;
 mod dhcp;
+mod file;
 pub mod networkd;
 pub mod nm;
 pub mod offers;

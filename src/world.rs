@@ -99,6 +99,7 @@ impl World {
         };
         let (view, told, networkd) = tokio::join!(self.rtnl.look(), self.managers.ask(bus), networkd);
         let view = view?;
+        let (offers, unheard) = offers::read(Path::new(offers::FOLDER));
         let mut observed = Observed {
             links: view.links,
             addresses: view.addresses,
@@ -108,7 +109,8 @@ impl World {
             foreign_rules: view.foreign_rules,
             foreign_tables: view.foreign_tables,
             forwards: view.forwards,
-            offers: offers::read(Path::new(offers::FOLDER)),
+            offers,
+            unheard,
             networkd,
             kernel: Kernel {
                 rules: view.rules,

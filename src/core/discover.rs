@@ -159,8 +159,9 @@ impl<'a> Candidate<'a> {
     }
 
     /// The way out: the kernel's own default route first, since it is what is in force; then what the manager
-    /// uses; then what the network offers, as its manager or a DHCP client's hook tells; then, for a link with one other end that the configuration names,
-    /// the link itself.
+    /// uses; then what the network offers, as its manager or a DHCP client's hook tells; then, for a link with one
+    /// other end that the configuration names, the link itself. An address of the link's own is no gateway, whoever
+    /// says so: the kernel takes no such route.
     fn gateway(&self, observed: &Observed, family: Family) -> Option<Gateway> {
         let routed = observed
             .defaults
@@ -170,15 +171,15 @@ impl<'a> Candidate<'a> {
             .filter(|(_, (dev, _))| *dev == self.link.index)
             .min_by_key(|(rank, _)| *rank)
             .map(|(_, (_, via))| via.map_or(Gateway::Link, Gateway::Via));
-        let told = || self.facts.and_then(|f| f.ip[family].gateway);
-        let offered = || self.facts.and_then(|f| f.ip[family].offered.first().copied());
+        let own = |ip: &IpAddr| observed.addresses.iter().any(|a| a.dev == self.link.index && a.ip == *ip);
+        let told = || self.facts.and_then(|f| f.ip[family].gateway).filter(|ip| !own(ip));
+        let offered = || self.facts.and_then(|f| f.ip[family].offered.iter().copied().find(|ip| !own(ip)));
         let has_address =
             observed.addresses.iter().any(|a| a.dev == self.link.index && usable_address(a, family));
         let handed = || {
-            let of_now = |ip| observed.addresses.iter().any(|a| a.dev == self.link.index && a.ip == ip);
             let of_link = observed.offers.iter().filter(|offer| offer.interface == self.link.name);
-            let mut fitting = of_link.filter(|o| Family::of(o.router) == family && of_now(o.address));
-            fitting.next().map(|offer| offer.router)
+            let mut fitting = of_link.filter(|o| Family::of(o.router) == family && own(&o.address));
+            fitting.next().map(|offer| offer.router).filter(|ip| !own(ip))
         };
         let one_end = || (self.named && has_address && has_one_end(self.link)).then_some(Gateway::Link);
         routed.or_else(|| told().or_else(offered).or_else(handed).map(Gateway::Via)).or_else(one_end)

@@ -46,7 +46,7 @@ pub struct Observed {
     pub offers: Vec<Offer>,
     /// What systemd-networkd does to routes and rules of others; none where it does not run.
     pub networkd: Option<Tending>,
-    /// Managers and buses that could not be asked, in words for the status.
+    /// Managers, buses and offers that could not be asked or read, in words for the status.
     pub unheard: Vec<String>,
 }
 

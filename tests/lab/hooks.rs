@@ -35,8 +35,19 @@ fn without_the_daemon_each_event_reconciles_once() {
     // Stopped by hand, but meant to run: then all stays as it is.
     lab.machine.sh("systemctl stop uplinkd; nmcli device disconnect eth2; /usr/libexec/uplinkd/look 0").ok();
     assert!(ours(&lab.machine).contains("oif eth2"), "nothing is done behind the back of who stopped it");
+    // Disabled, but masked, or systemd does not say in time.
+    let silent = "mkdir /run/silent; printf '#!/bin/sh\\nexec sleep 60\\n' >/run/silent/systemctl; \
+                  chmod 755 /run/silent/systemctl";
+    lab.machine.sh(&format!("systemctl disable -q uplinkd; {silent}")).ok();
+    for unknown in ["systemctl mask -q uplinkd", "systemctl unmask -q uplinkd; export PATH=/run/silent:$PATH"]
+    {
+        let start = Instant::now();
+        lab.machine.sh(&format!("{unknown}; /usr/libexec/uplinkd/look 0")).ok();
+        println!("nothing done after {:?}: {unknown}", start.elapsed());
+        assert!(start.elapsed() < LIMIT, "{unknown}");
+        assert!(ours(&lab.machine).contains("oif eth2"), "nothing is done: {unknown}");
+    }
     lab.machine.cmd(&["nmcli", "device", "connect", "eth2"]).ok();
-    lab.machine.sh("systemctl disable -q uplinkd").ok();
     let shows = |sign: &str, wanted: bool| {
         let what = format!("{sign} {}", if wanted { "there" } else { "gone" });
         lab.machine.wait(&what, LIMIT, || (ours(&lab.machine).contains(sign) == wanted).then_some(()));

@@ -1,9 +1,6 @@
-# Runs in the guest, as the service that mkimage made: each function trial_NAME of trials/*.sh.
+# Runs in the guest, as the service that mkimage made: the functions trial_NAME of trials/*.sh that run chose.
 # The lines PASS, FAIL and END are what run looks for.
 set -euo pipefail
-# Which trials, as a pattern: written by run.
-. /trials/settings
-
 modprobe -a wireguard pppoe ppp_async vrf dummy sch_netem nf_flow_table
 DEBIAN_FRONTEND=noninteractive dpkg -i /trials/uplinkd.deb >/run/dpkg 2>&1 || {
     cat /run/dpkg
@@ -23,9 +20,8 @@ one() {
     fi
 }
 
-for file in /trials/trials/*.sh; do
-    for name in $(sed -n 's/^trial_\([a-z_]*\)() {$/\1/p' "$file"); do
-        case $name in $TRIALS) one "$file" "$name" ;; esac
-    done
-done
+# Written by run: which trials, with their files.
+while read -r file name <&3; do
+    one "/trials/trials/$file" "$name"
+done 3</trials/chosen
 echo END

@@ -4,10 +4,10 @@
 //! looked for here, although networkd 257 lists them: 252 does not, and so a new one counts before networkd has read it.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::sources::file;
 
 /// Where networkd looks, the place that wins first.
 const DIRECTORIES: [&str; 4] = [
@@ -41,7 +41,7 @@ pub(super) fn configuration(file: &str) -> Found {
     let path = Path::new(file);
     for path in [path.to_owned()].into_iter().chain(drop_ins(path, &DIRECTORIES.map(Path::new))) {
         let name = path.display().to_string();
-        match read(&path) {
+        match file::text(&path, LONGEST) {
             Ok(text) => found.texts.push((name, text)),
             // Gone since it was listed, or another's secret in which nothing is meant for us.
             Err(error) if error.kind() == io::ErrorKind::NotFound || name.starts_with(GENERATED) => {}
@@ -54,7 +54,7 @@ pub(super) fn configuration(file: &str) -> Found {
 /// The text of the lease on an interface, where there is one. "Private data. Do not parse", says its first line; there is
 /// no other place that names the router of a lease whose routes networkd is told not to use.
 pub(super) fn lease(index: u32) -> Option<String> {
-    read(&Path::new(LEASES).join(index.to_string())).ok()
+    file::text(&Path::new(LEASES).join(index.to_string()), LONGEST).ok()
 }
 
 /// The drop-ins of a file by name, whatever the directory; of two with one name the one of the first directory counts.
@@ -73,19 +73,6 @@ fn drop_ins(file: &Path, directories: &[&Path]) -> Vec<PathBuf> {
         }
     }
     found.into_values().collect()
-}
-
-/// A regular file as text; anything else is empty, as `/dev/null` is, by which a file is masked.
-fn read(path: &Path) -> io::Result<String> {
-    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    let mut bytes = Vec::new();
-    if file.metadata()?.is_file() {
-        file.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    }
-    if bytes.len() as u64 > LONGEST {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]
@@ -119,7 +106,7 @@ mod tests {
             run.join("eth1.network.d/30-b.conf"),
         ];
         assert_eq!(found, expected);
-        assert_eq!(read(&expected[2]).unwrap(), "");
+        assert_eq!(file::text(&expected[2], LONGEST).unwrap(), "");
         assert_eq!(drop_ins(Path::new("/"), &directories), [] as [PathBuf; 0]);
         fs::remove_dir_all(base).unwrap();
     }
@@ -131,9 +118,9 @@ mod tests {
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
         fs::write(&bytes, [b'a', 0xff, b'b']).unwrap();
         fs::File::create(&huge).unwrap().set_len(LONGEST + 1).unwrap();
-        assert_eq!(read(&pipe).unwrap(), "");
-        assert_eq!(read(&bytes).unwrap(), "a\u{fffd}b");
-        assert_eq!(read(&huge).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(file::text(&pipe, LONGEST).unwrap(), "");
+        assert_eq!(file::text(&bytes, LONGEST).unwrap(), "a\u{fffd}b");
+        assert_eq!(file::text(&huge, LONGEST).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         let found = configuration(huge.to_str().unwrap());
         assert!(found.texts.is_empty() && found.problems.len() == 1, "{found:?}");
         assert_eq!(configuration("/nowhere/x.network"), Found::default());

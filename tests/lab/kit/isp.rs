@@ -28,6 +28,7 @@ pub struct IspSpec {
     same_router: bool,
     dhcp: bool,
     renew: Option<u32>,
+    classless: bool,
     resolvers: Option<(Ipv4Addr, Ipv6Addr)>,
 }
 
@@ -45,6 +46,7 @@ impl IspSpec {
             same_router: false,
             dhcp: true,
             renew: None,
+            classless: false,
             resolvers: None,
         }
     }
@@ -84,6 +86,11 @@ impl IspSpec {
     pub fn renew_after(self, seconds: u32) -> IspSpec {
         assert!(seconds >= 3, "dnsmasq ignores renewal times below 3 s");
         IspSpec { renew: Some(seconds), ..self }
+    }
+
+    /// Tell the gateway by classless routes (DHCP option 121), and beside them a router that is nobody: .253.
+    pub fn classless(self) -> IspSpec {
+        IspSpec { classless: true, ..self }
     }
 
     /// Name resolvers on the internet instead of the modem.
@@ -329,14 +336,18 @@ impl Isp {
             .arg(format!("--server={}", internet4(DNS)));
         // [::] stands for the modem itself.
         let (resolver4, resolver6) = spec.resolvers.unwrap_or((spec.gateway, Ipv6Addr::UNSPECIFIED));
+        let router = if spec.classless { host(spec.subnet, 253) } else { spec.gateway };
         if spec.dhcp {
             dnsmasq
                 .args(["--dhcp-authoritative", "--dhcp-ignore-clid", "--log-dhcp"])
                 .arg(format!("--dhcp-leasefile={}", file("leases").display()))
                 .arg(format!("--dhcp-range={},static,{},1h", spec.subnet.network(), spec.subnet.netmask()))
                 .arg(format!("--dhcp-host=02:77:00:00:00:{:02x},{}", self.number, spec.lease))
-                .arg(format!("--dhcp-option=option:router,{}", spec.gateway))
+                .arg(format!("--dhcp-option=option:router,{router}"))
                 .arg(format!("--dhcp-option=option:dns-server,{resolver4}"));
+            if spec.classless {
+                dnsmasq.arg(format!("--dhcp-option=121,10.9.0.0/16,{router},0.0.0.0/0,{}", spec.gateway));
+            }
             if let Some(seconds) = spec.renew {
                 // The server may have moved meanwhile, so the client is to ask everybody right after asking it.
                 dnsmasq
