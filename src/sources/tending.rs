@@ -2,7 +2,6 @@
 //!
 //! What they mean is decided in [`crate::core::tending`].
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,12 +13,10 @@ use zbus::zvariant::{ObjectPath, Value};
 
 use super::Presence;
 use super::call::{Call, Error, owner, within};
+use super::systemd::{FOLDERS, drop_ins, read};
 use crate::core::tending::Tending;
 use crate::state::replace_file;
 use crate::world::chain;
-
-/// Where networkd looks for its files, what counts more first (networkd.conf(5)).
-const DIRS: [&str; 4] = ["/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd"];
 
 /// Looks at networkd, and remembers which instance of it has read its settings: an upgrade writes the same file anew,
 /// which does not make it unread.
@@ -85,6 +82,9 @@ async fn active_since(bus: &zbus::Connection) -> Result<Option<Duration>, Error>
     Ok(u64::try_from(value).ok().filter(|since| *since > 0).map(Duration::from_micros))
 }
 
+/// The name of networkd's own file.
+const CONF: &str = "networkd.conf";
+
 /// networkd's files, in the order in which they count.
 #[derive(Debug, Default)]
 struct Files {
@@ -95,21 +95,13 @@ struct Files {
 }
 
 impl Files {
-    /// The first main file, then the drop-ins of all folders by name, of which one hides those of its name in later
-    /// folders. One that cannot be read, or is a link to /dev/null, says nothing.
+    /// The first main file, then its drop-ins. One that cannot be read, or is a link to /dev/null, says nothing.
     fn read(root: &Path) -> Self {
-        let dirs = DIRS.map(|dir| root.join(dir.trim_start_matches('/')));
-        let main = dirs.iter().map(|dir| dir.join("networkd.conf")).find(|path| path.exists());
-        let mut drop_ins = BTreeMap::new();
-        for dir in dirs {
-            let entries = fs::read_dir(dir.join("networkd.conf.d")).into_iter().flatten().flatten();
-            for entry in entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".conf")) {
-                drop_ins.entry(entry.file_name()).or_insert(entry.path());
-            }
-        }
+        let folders = FOLDERS.map(|folder| root.join(folder.trim_start_matches('/')));
+        let main = folders.iter().map(|folder| folder.join(CONF)).find(|path| path.exists());
         let mut files = Files::default();
-        for path in main.into_iter().chain(drop_ins.into_values()) {
-            let Ok(text) = fs::read_to_string(&path) else { continue };
+        for path in main.into_iter().chain(drop_ins(CONF, &folders)) {
+            let Ok(text) = read(&path) else { continue };
             files.texts.push(text);
             files.changed = files.changed.max(changed(&path));
         }
