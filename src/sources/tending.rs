@@ -24,32 +24,38 @@ use crate::world::chain;
 pub struct Watcher {
     memory: PathBuf,
     last: Option<Tending>,
+    /// The instance that is to be remembered.
+    fresh: Option<Duration>,
 }
 
 impl Watcher {
     /// `memory` is the file that holds when that instance was started.
     pub fn new(memory: &Path) -> Self {
-        Watcher { memory: memory.to_owned(), last: None }
+        Watcher { memory: memory.to_owned(), last: None, fresh: None }
     }
 
-    /// What networkd does with what is not its own; none where it does not run, or nobody can tell.
+    /// What networkd does with what is not its own; none where it does not run, or nobody can tell. Writes nothing.
     pub async fn look(&mut self, bus: &zbus::Connection) -> Option<Tending> {
         match within(BRIEFLY, "Get", UNIT, active_since(bus)).await {
-            Ok(since) => self.last = since.map(|since| self.judge(since)),
+            Ok(since) => self.last = since.map(|since| self.judge(since, &Files::read(Path::new("/")))),
             // What was last seen still counts.
             Err(error) => debug!("since when systemd-networkd runs: {}", chain(&error)),
         }
         self.last.clone()
     }
 
-    fn judge(&self, since: Duration) -> Tending {
-        let files = Files::read(Path::new("/"));
-        let known = fs::read_to_string(&self.memory).is_ok_and(|text| text == stamp(since));
-        let tending = Tending::of(files.texts.iter().map(String::as_str), known || files.changed < since);
-        if tending == Tending::Spares && !known {
+    /// Writes down the instance that was seen to have read its settings, if it is another than before.
+    pub fn remember(&mut self) {
+        if let Some(since) = self.fresh.take() {
             // At worst a note too many after an upgrade.
             let _ = replace_file(&self.memory, stamp(since).as_bytes());
         }
+    }
+
+    fn judge(&mut self, since: Duration, files: &Files) -> Tending {
+        let known = fs::read_to_string(&self.memory).is_ok_and(|text| text == stamp(since));
+        let tending = Tending::of(files.texts.iter().map(String::as_str), known || files.changed < since);
+        self.fresh = (tending == Tending::Spares && !known).then_some(since);
         tending
     }
 }
@@ -161,5 +167,23 @@ mod tests {
         let ours = [("usr/lib/systemd/networkd.conf.d/10-uplinkd.conf", "ours")];
         assert_eq!(texts("networkd-ours", &ours, &[]), ["ours"]);
         assert_eq!(texts("networkd-masked", &ours, &["etc/systemd/networkd.conf.d/10-uplinkd.conf"]), [""]);
+    }
+    #[test]
+    fn who_has_read_its_settings_is_remembered_and_only_on_demand() {
+        let folder = Folder::new("networkd-memory");
+        let memory = folder.path("networkd");
+        let text = "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n";
+        let second = Duration::from_secs;
+        let files = |changed| Files { texts: vec![text.to_owned()], changed: second(changed) };
+        let mut watcher = Watcher::new(&memory);
+        assert_eq!(watcher.judge(second(20), &files(10)), Tending::Spares);
+        assert!(!memory.exists(), "a look writes nothing");
+        watcher.remember();
+        assert!(memory.exists());
+        assert_eq!(watcher.judge(second(20), &files(30)), Tending::Spares, "an upgrade wrote it anew");
+        assert_eq!(watcher.judge(second(25), &files(30)), Tending::Unread, "another instance");
+        fs::remove_file(&memory).expect("the memory");
+        watcher.remember();
+        assert!(!memory.exists(), "nothing is new");
     }
 }
