@@ -20,6 +20,7 @@ pub mod rule;
 pub mod slots;
 pub mod stream;
 pub mod sysctl;
+pub mod systemd;
 pub mod tending;
 pub mod text;
 pub mod uplink;

@@ -84,7 +84,7 @@
 //! primary key. Nothing is compared with memory: what the daemon did before it was killed is read back as everything
 //! else is. What is not ours is observed, for decisions, but never enters the comparison, so no change can be made that
 //! deletes it. Our nftables table is known by its name, and a chain named after a hash of its text tells which text is
-//! loaded. Sysctls have no owner; their first values are remembered in a file and put back.
+//! loaded, and how often its chains are used tells whether a rule of it was taken out. Sysctls have no owner; their first values are remembered in a file and put back.
 //!
 //! Stopping is not teardown. A restart, an upgrade or `kill -9` leaves everything in the kernel, which goes on without
 //! us; only `uplinkctl flush` and the removal of the package take it out. The numbers are in [`core::layout`].

@@ -11,6 +11,7 @@ pub mod networkd;
 pub mod nm;
 pub mod offers;
 pub mod resolved;
+mod systemd;
 pub mod tending;
 
 use std::fmt;

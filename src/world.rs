@@ -88,7 +88,7 @@ impl World {
         })
     }
 
-    /// Looks at everything.
+    /// Looks at everything, and changes nothing, not even a file.
     pub async fn observe(&mut self, bus: &BusState) -> Result<Look, rtnl::Error> {
         let keeper = &mut self.networkd;
         let networkd = async move {
@@ -97,29 +97,19 @@ impl World {
                 BusState::Connecting | BusState::Unreachable(_) => None,
             }
         };
-        let (view, told, networkd) = tokio::join!(self.rtnl.look(), self.managers.ask(bus), networkd);
-        let view = view?;
-        let (offers, unheard) = offers::read(Path::new(offers::FOLDER));
-        let mut observed = Observed {
-            links: view.links,
-            addresses: view.addresses,
-            defaults: view.defaults,
-            others: view.others,
-            neighbours: view.neighbours,
-            foreign_rules: view.foreign_rules,
-            foreign_tables: view.foreign_tables,
-            forwards: view.forwards,
-            offers,
-            unheard,
-            networkd,
-            kernel: Kernel {
-                rules: view.rules,
-                routes: view.routes,
-                sysctls: view.sysctls,
-                ..Kernel::default()
-            },
-            ..Observed::default()
-        };
+        let (view, told, networkd, said) =
+            tokio::join!(self.rtnl.look(), self.managers.ask(bus), networkd, self.resolvers.look(bus));
+        let mut observed = routing(view?);
+        observed.networkd = networkd;
+        (observed.offers, observed.unheard) = offers::read(Path::new(offers::FOLDER));
+        self.look_beside(&mut observed).await;
+        let hearing = self.managers.take_in(told, &mut observed);
+        self.resolvers.take_in(said, &mut observed).await;
+        Ok(Look { observed, hearing })
+    }
+
+    /// What of the kernel is not routing, and what is known of it.
+    async fn look_beside(&self, observed: &mut Observed) {
         let kernel = &mut observed.kernel;
         match nfnl::loaded_generation().await {
             Ok(generation) => kernel.ruleset = generation,
@@ -134,9 +124,6 @@ impl World {
         }
         kernel.originals = self.originals.values().clone();
         (kernel.moved, kernel.vacated) = (self.moved.clone(), self.vacated.clone());
-        let hearing = self.managers.take_in(told, &mut observed);
-        self.resolvers.look(bus, &mut observed).await;
-        Ok(Look { observed, hearing })
     }
 
     /// Carries out changes in their order. Goes on after a failure: the next round mends what is left.
@@ -192,8 +179,11 @@ impl World {
         }
     }
 
-    /// Forgets that flows were moved or ended where that is not wanted any more, so that it is done anew the next time.
+    /// Forgets that flows were moved or ended where that is not wanted any more, so that it is done anew the next time;
+    /// and writes down what the last look found.
     pub fn settle(&mut self, desired: &Desired) {
+        self.networkd.remember();
+        self.resolvers.remember();
         self.vacated.retain(|ip| desired.vacated.contains(ip));
         self.moved.retain(|key| desired.moves.iter().any(|m| m.key() == *key));
     }
@@ -209,6 +199,24 @@ impl World {
             self.originals.remember(setting, &before)?;
         }
         sysctl::write(root, setting, value)
+    }
+}
+
+/// What rtnetlink told, as the beginning of a look.
+fn routing(view: rtnl::View) -> Observed {
+    let kernel =
+        Kernel { rules: view.rules, routes: view.routes, sysctls: view.sysctls, ..Kernel::default() };
+    Observed {
+        links: view.links,
+        addresses: view.addresses,
+        defaults: view.defaults,
+        others: view.others,
+        neighbours: view.neighbours,
+        foreign_rules: view.foreign_rules,
+        foreign_tables: view.foreign_tables,
+        forwards: view.forwards,
+        kernel,
+        ..Observed::default()
     }
 }
 

@@ -67,7 +67,7 @@ pub fn diff(desired: &Desired, kernel: &Kernel) -> Vec<Change> {
     let mut changes = Vec::new();
     changes.extend(sysctls(desired, kernel));
     if let Some(ruleset) = &desired.ruleset {
-        if kernel.ruleset != Some(ruleset.generation()) {
+        if !kernel.ruleset.is_some_and(|loaded| loaded.serves(ruleset.generation())) {
             changes.push(Change::LoadRuleset(ruleset.clone()));
             changes.extend(desired.flows.iter().map(|&(ip, mark)| Change::AdoptFlows(ip, mark)));
         }

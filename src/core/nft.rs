@@ -1,7 +1,8 @@
 //! Our nftables table as a value: what it must do, and the one text that `nft -f -` loads.
 //!
 //! The text is replaced whole in one transaction and never parsed back: an empty chain named after
-//! the text's own hash tells which generation is loaded. What is decided once per flow sits in
+//! the text's own hash tells which generation is loaded, and the number of its rules and jumps whether all
+//! of it still stands. What is decided once per flow sits in
 //! nat-type chains, which only a flow's first packet passes; every other packet meets one statement.
 //!
 //! Two sets of the table are filled while it is loaded: the connections that lost their uplink. One of
@@ -54,38 +55,58 @@ pub fn condemn(streams: &[Stream], afresh: bool) -> String {
     text
 }
 
-/// Which text is loaded: a hash of it.
+/// Which text is loaded, by a hash of it, and how much of it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Generation(u64);
+pub struct Generation {
+    hash: u64,
+    /// How often the table's chains are used, as the kernel counts it (`use` of `struct nft_chain`,
+    /// net/netfilter/nf_tables.h): by each rule that they hold, and by each jump that leads to them.
+    uses: u32,
+}
 
 impl Generation {
     /// A table of our name that is none of ours. It is the hash of no text at all, which no ruleset has,
-    /// so it differs from every generation that can be wanted.
-    pub const UNKNOWN: Generation = Generation(Self::FNV_OFFSET);
+    /// so it serves none that can be wanted.
+    pub const UNKNOWN: Generation = Generation { hash: Self::FNV_OFFSET, uses: 0 };
 
     const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 
     /// The name of the chain that stands for it.
     pub fn chain(self) -> String {
-        format!("generation_{:016x}", self.0)
+        format!("generation_{:016x}", self.hash)
     }
 
-    /// The generation that a chain's name stands for.
-    pub fn of_chain(name: &str) -> Option<Self> {
+    /// The generation that a chain's name stands for, where the chains of its table are used so often.
+    pub fn of_chain(name: &str, uses: u32) -> Option<Self> {
         let hex = name.strip_prefix("generation_")?;
-        (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok())?.map(Generation)
+        let hash = (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok())??;
+        Some(Generation { hash, uses })
+    }
+
+    /// Whether what is loaded is what is wanted and lacks no rule: who flushes a table, or a chain of it, leaves the
+    /// marker. What somebody has added is left to him until the next load.
+    pub fn serves(self, wanted: Generation) -> bool {
+        self.hash == wanted.hash && self.uses >= wanted.uses
     }
 
     /// FNV-1a (RFC draft-eastlake-fnv): stable over versions of the compiler, which std's hasher is not.
     fn of_text(text: &str) -> Self {
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        Generation(text.bytes().fold(Self::FNV_OFFSET, step))
+        Generation { hash: text.bytes().fold(Self::FNV_OFFSET, step), uses: uses(text) }
     }
+}
+
+/// How often the chains of a text will be used. A rule is a line of its own in it, and each verdict of a map counts.
+fn uses(text: &str) -> u32 {
+    let is_rule = |line: &&str| !line.starts_with("type ") && !line.starts_with("comment ");
+    let rules = text.lines().filter_map(|line| line.strip_prefix("\t\t")).filter(is_rule);
+    let of_rule = |rule: &str| 1 + rule.matches("jump ").count() + rule.matches("goto ").count();
+    u32::try_from(rules.map(of_rule).sum::<usize>()).unwrap_or(u32::MAX)
 }
 
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        write!(f, "{:016x}", self.hash)
     }
 }
 
@@ -417,6 +438,16 @@ table inet uplinkd {
         );
     }
 
+    /// As the kernel counts it; tests/netfilter.rs compares it with a real one.
+    #[test]
+    fn rules_and_jumps_are_counted() {
+        let text = "\tset s {\n\t\ttype ipv4_addr;\n\t}\n\tchain a {\n\t\tcomment \"jump\"\n\t\taccept\n\t}\n\
+            \tchain b {\n\t\ttype filter hook input priority 0;\n\
+            \t\tiifname vmap { \"x\" : jump a, \"y\" : goto a }\n\t\tjump a\n\t}\n";
+        assert_eq!(uses(text), 3 + 3);
+        assert_eq!(uses(""), Generation::UNKNOWN.uses);
+    }
+
     #[test]
     fn connections_are_condemned_by_family() {
         let stream =
@@ -440,11 +471,16 @@ table inet uplinkd {
     fn the_marker_tells_texts_apart_and_leads_back() {
         let (one, two) = (ruleset(&[("a", 1)]), ruleset(&[("a", 2)]));
         assert_ne!(one.generation(), two.generation());
-        assert_eq!(Generation::of_chain(&one.generation().chain()), Some(one.generation()));
+        let loaded = |uses| Generation::of_chain(&one.generation().chain(), uses).unwrap();
+        let uses = one.generation().uses;
+        assert_eq!(loaded(uses), one.generation());
+        assert!(loaded(uses).serves(one.generation()) && loaded(uses + 1).serves(one.generation()));
+        assert!(!loaded(uses - 1).serves(one.generation()), "a rule was taken out");
+        assert!(!loaded(uses).serves(two.generation()));
         assert!(one.text().contains(&one.generation().chain()));
         assert_eq!(Generation::of_text(""), Generation::UNKNOWN);
         for other in ["restore", "generation_", "generation_0", "generation_00000000000000zz"] {
-            assert_eq!(Generation::of_chain(other), None, "{other}");
+            assert_eq!(Generation::of_chain(other, 0), None, "{other}");
         }
     }
 }

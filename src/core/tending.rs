@@ -5,7 +5,11 @@
 //! it reads them (systemd.syntax(7)); it does so when it is started and never again: a reload leaves networkd.conf
 //! alone (seen with systemd 257).
 
-/// The settings that matter, which must be `no`.
+use super::systemd::{Setting, boolean, settings};
+
+/// Where the settings stand.
+const SECTION: &str = "Network";
+/// Those that matter, which must be `no`.
 const SETTINGS: [&str; 2] = ["ManageForeignRoutes", "ManageForeignRoutingPolicyRules"];
 
 /// What a running systemd-networkd does with what is not its own.
@@ -23,8 +27,11 @@ impl Tending {
     /// What its files lead to, given in the order in which they count. `read` tells whether it was started since.
     pub fn of<'a>(files: impl IntoIterator<Item = &'a str>, read: bool) -> Self {
         let mut manages = [true; 2];
-        for (key, value) in files.into_iter().flat_map(settings) {
+        for Setting { key, value, .. } in
+            files.into_iter().flat_map(settings).filter(|s| s.section == SECTION)
+        {
             let known = SETTINGS.iter().zip(&mut manages).find(|(name, _)| **name == key);
+            // What is no word for either counts for nothing.
             if let (Some((_, manages)), Some(value)) = (known, boolean(&value)) {
                 *manages = value;
             }
@@ -60,47 +67,6 @@ impl Tending {
     }
 }
 
-/// The settings in the section `[Network]` of a file.
-fn settings(text: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut within = false;
-    for line in lines(text) {
-        let line = line.trim();
-        if let Some(section) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            within = section == "Network";
-        } else if let Some((key, value)) = line.split_once('=').filter(|_| within) {
-            found.push((key.trim_end().to_owned(), value.trim_start().to_owned()));
-        }
-    }
-    found
-}
-
-/// Lines without comments; those that end with a backslash go on in the next, past comments.
-fn lines(text: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut begun = String::new();
-    for line in text.lines().filter(|line| !line.trim_start().starts_with(['#', ';'])) {
-        match line.strip_suffix('\\') {
-            Some(part) => begun = begun + part + " ",
-            None => lines.push(std::mem::take(&mut begun) + line),
-        }
-    }
-    lines.push(begun);
-    lines
-}
-
-/// As systemd's `parse_boolean` has it (src/basic/parse-util.c); what is neither counts for nothing.
-fn boolean(value: &str) -> Option<bool> {
-    let is_in = |words: &[&str]| words.iter().any(|word| value.eq_ignore_ascii_case(word));
-    if is_in(&["1", "yes", "y", "true", "t", "on"]) {
-        Some(true)
-    } else if is_in(&["0", "no", "n", "false", "f", "off"]) {
-        Some(false)
-    } else {
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,12 +90,6 @@ mod tests {
         let nothing = "[Network]\nManageForeignRoutes=\nManageForeignRoutes=perhaps\n#ManageForeignRoutes=yes\n\
              [DHCPv4]\nManageForeignRoutes=yes\n";
         assert_eq!(Tending::of([OURS, nothing], true), Tending::Spares);
-    }
-
-    #[test]
-    fn lines_may_go_on() {
-        let text = "[Network]\nManageForeignRoutes= \\\n; a comment\nno\nManageForeignRoutingPolicyRules=F";
-        assert_eq!(Tending::of([text], true), Tending::Spares);
     }
 
     #[test]

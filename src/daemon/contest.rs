@@ -5,7 +5,7 @@
 //! later, from 100 ms to a minute, so that a fight costs nothing and holds up nobody: everything else, and everything
 //! as soon as something else changes, goes on at full speed. What stands is forgiven, a repair for each second.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::pace::doubled;
@@ -47,6 +47,7 @@ pub(super) struct Sifted {
 impl Contest {
     /// Holds back what somebody keeps taking away. `steady`: what should be is what it was at the last round.
     pub(super) fn sift(&mut self, changes: Vec<Change>, steady: bool, now: Instant) -> Sifted {
+        self.settle(&changes, now);
         let mut sifted = Sifted { now: Vec::new(), due: None };
         let mut without_table = false;
         for change in changes {
@@ -65,6 +66,19 @@ impl Contest {
             sifted.due = Some(sifted.due.map_or(due, |earlier| earlier.min(due)));
         }
         sifted
+    }
+
+    /// What was away and is missed no longer, because it is back or not wanted any more, is at peace from now on.
+    fn settle(&mut self, missing: &[Change], now: Instant) {
+        let missing: BTreeSet<_> = match self.objects.values().any(|object| object.due.is_some()) {
+            true => missing.iter().map(Change::to_string).collect(),
+            false => return,
+        };
+        for object in self.objects.iter_mut().filter(|(name, _)| !missing.contains(*name)).map(|(_, o)| o) {
+            if object.due.take().is_some() {
+                object.put = now;
+            }
+        }
     }
 
     /// Until when an object that is missing has to wait, if it has to.

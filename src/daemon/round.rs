@@ -197,6 +197,7 @@ impl Rounds {
     /// Takes everything of ours out of the kernel and puts the settings back; tells what failed.
     pub(super) async fn flush(&mut self, bus: &BusState) -> Result<Result<(), Vec<String>>, rtnl::Error> {
         let Look { observed, .. } = self.world.observe(bus).await?;
+        self.world.settle(&Desired::default());
         let report = self.world.apply(&diff(&Desired::default(), &observed.kernel)).await;
         self.last = Plan { slots: self.last.slots.clone(), ..Plan::default() };
         (self.notes, self.fight, self.contest) = (Vec::new(), None, Contest::default());

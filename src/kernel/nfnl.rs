@@ -56,8 +56,8 @@ impl Error {
     }
 }
 
-/// The generation of our table that is loaded; none where there is no such table, and
-/// [`Generation::UNKNOWN`] where somebody made a table of our name, or took the rules out of ours.
+/// The generation of our table that is loaded, and how much of it stands; none where there is no such table, and
+/// [`Generation::UNKNOWN`] where somebody made a table of our name.
 pub async fn loaded_generation() -> Result<Option<Generation>, Error> {
     let mut outcome = Err(io::Error::from(Errno::EINTR));
     for _ in 0..ATTEMPTS {
@@ -94,23 +94,24 @@ async fn list_chains() -> io::Result<Option<Generation>> {
 #[derive(Debug, Default)]
 struct Found {
     chains: usize,
-    /// Somebody flushed one: `nft flush table` leaves the chains, the marker among them.
-    emptied: bool,
-    markers: Vec<Generation>,
+    /// How often all of them are used.
+    uses: u32,
+    markers: Vec<String>,
 }
 
 impl Found {
     fn look_at(&mut self, kind: u16, body: &[u8]) {
-        let Some((name, unused)) = our_chain(kind, body) else { return };
+        let Some((name, uses)) = our_chain(kind, body) else { return };
         self.chains += 1;
-        let marker = Generation::of_chain(name);
-        self.emptied |= unused && marker.is_none();
-        self.markers.extend(marker);
+        self.uses = self.uses.saturating_add(uses);
+        if Generation::of_chain(name, 0).is_some() {
+            self.markers.push(name.to_owned());
+        }
     }
 
     fn generation(&self) -> Option<Generation> {
         match self.markers.as_slice() {
-            [generation] if !self.emptied => Some(*generation),
+            [marker] => Generation::of_chain(marker, self.uses),
             // An empty table of our name does no harm and no good: as if there were none.
             [] if self.chains == 0 => None,
             _ => Some(Generation::UNKNOWN),
@@ -118,12 +119,13 @@ impl Found {
     }
 }
 
-/// The name in a message that tells of a chain of ours, and whether it neither has a rule nor is jumped to.
-fn our_chain(kind: u16, body: &[u8]) -> Option<(&str, bool)> {
+/// The name in a message that tells of a chain of ours, and how many rules are in it and jumps lead to it.
+fn our_chain(kind: u16, body: &[u8]) -> Option<(&str, u32)> {
     let (table, message) = table_of(kind, body)?;
     let attributes =
         (table == TABLE && message == NfTablesMessageType::NewChain).then(|| &body[NFGENMSG..])?;
-    Some((name(attributes, NFTA_CHAIN_NAME)?, attribute(attributes, NFTA_CHAIN_USE) == Some(&[0; 4])))
+    let uses = attribute(attributes, NFTA_CHAIN_USE).and_then(|bytes| bytes.try_into().ok());
+    Some((name(attributes, NFTA_CHAIN_NAME)?, uses.map(u32::from_be_bytes).unwrap_or_default()))
 }
 
 /// The table, of family inet, that a message about tables, chains or the loss of a rule is about.
@@ -267,14 +269,17 @@ mod tests {
         };
         let (one, two) = ("generation_0123456789abcdef", "generation_0123456789abcdee");
         assert_eq!(found(&[]), None);
-        assert_eq!(found(&[one, "restore"]), Generation::of_chain(one));
+        assert_eq!(found(&[one, "restore"]), Generation::of_chain(one, 0));
         for unknown in [&["restore"][..], &[one, two], &["generation_x"]] {
             assert_eq!(found(unknown), Some(Generation::UNKNOWN), "{unknown:?}");
         }
         let restore = [&[1, 0, 0, 0], CHAIN_ATTRIBUTES].concat();
-        assert_eq!(our_chain(NEW_CHAIN, &restore), Some(("restore", false)));
-        let flushed = [&restore, b"\x08\0\x06\0\0\0\0\0".as_slice()].concat();
-        assert_eq!(our_chain(NEW_CHAIN, &flushed), Some(("restore", true)));
+        assert_eq!(our_chain(NEW_CHAIN, &restore), Some(("restore", 0)));
+        let used = [&restore, b"\x08\0\x06\0\0\0\x01\x02".as_slice()].concat();
+        assert_eq!(our_chain(NEW_CHAIN, &used), Some(("restore", 0x102)));
+        let mut all = Found::default();
+        [&chain(one), &used, &used].into_iter().for_each(|body| all.look_at(NEW_CHAIN, body));
+        assert_eq!(all.generation(), Generation::of_chain(one, 2 * 0x102));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
-use zbus::names::{BusName, UniqueName};
+use zbus::names::{BusName, OwnedUniqueName, UniqueName};
 use zbus::zvariant::{ObjectPath, OwnedObjectPath, Value};
 
 use super::Presence;
@@ -19,17 +19,28 @@ pub const NAME: &str = "org.freedesktop.resolve1";
 /// The manager of a link that resolved leaves to it (`LinkBusy`): systemd-networkd.
 const NETWORKD: &str = "org.freedesktop.network1";
 
-/// Looks at these links. One that resolved does not know is left out; so are all where it does not run.
+/// Who resolved is now; another after a restart.
 ///
 /// # Errors
 ///
-/// It runs but did not answer within two seconds, or not as documented.
-pub async fn asked(bus: &zbus::Connection, links: &[Device]) -> Result<BTreeMap<Device, bool>, Error> {
+/// The connection to the bus broke.
+pub async fn instance(bus: &zbus::Connection) -> Result<Presence<OwnedUniqueName>, Error> {
+    owner(bus, NAME).await
+}
+
+/// Asks it about these links. One that it does not know is left out.
+///
+/// # Errors
+///
+/// It did not answer within two seconds, or not as documented.
+pub async fn asked(
+    bus: &zbus::Connection,
+    instance: &UniqueName<'_>,
+    links: &[Device],
+) -> Result<BTreeMap<Device, bool>, Error> {
     within(LIMIT, "DefaultRoute", NAME, async {
-        let Presence::Present(owner) = owner(bus, NAME).await? else { return Ok(BTreeMap::new()) };
-        let owner = &owner;
         let each = links.iter().map(|dev| async move {
-            let asked = asked_of(bus, owner, dev.index).await?;
+            let asked = asked_of(bus, instance, dev.index).await?;
             Ok::<_, Error>(asked.map(|asked| (dev.clone(), asked)))
         });
         Ok(try_join_all(each).await?.into_iter().flatten().collect())

@@ -2,7 +2,6 @@
 //!
 //! What they mean is decided in [`crate::core::tending`].
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,12 +13,10 @@ use zbus::zvariant::{ObjectPath, Value};
 
 use super::Presence;
 use super::call::{Call, Error, owner, within};
+use super::systemd::{FOLDERS, drop_ins, read};
 use crate::core::tending::Tending;
 use crate::state::replace_file;
 use crate::world::chain;
-
-/// Where networkd looks for its files, what counts more first (networkd.conf(5)).
-const DIRS: [&str; 4] = ["/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd"];
 
 /// Looks at networkd, and remembers which instance of it has read its settings: an upgrade writes the same file anew,
 /// which does not make it unread.
@@ -27,32 +24,38 @@ const DIRS: [&str; 4] = ["/etc/systemd", "/run/systemd", "/usr/local/lib/systemd
 pub struct Watcher {
     memory: PathBuf,
     last: Option<Tending>,
+    /// The instance that is to be remembered.
+    fresh: Option<Duration>,
 }
 
 impl Watcher {
     /// `memory` is the file that holds when that instance was started.
     pub fn new(memory: &Path) -> Self {
-        Watcher { memory: memory.to_owned(), last: None }
+        Watcher { memory: memory.to_owned(), last: None, fresh: None }
     }
 
-    /// What networkd does with what is not its own; none where it does not run, or nobody can tell.
+    /// What networkd does with what is not its own; none where it does not run, or nobody can tell. Writes nothing.
     pub async fn look(&mut self, bus: &zbus::Connection) -> Option<Tending> {
         match within(BRIEFLY, "Get", UNIT, active_since(bus)).await {
-            Ok(since) => self.last = since.map(|since| self.judge(since)),
+            Ok(since) => self.last = since.map(|since| self.judge(since, &Files::read(Path::new("/")))),
             // What was last seen still counts.
             Err(error) => debug!("since when systemd-networkd runs: {}", chain(&error)),
         }
         self.last.clone()
     }
 
-    fn judge(&self, since: Duration) -> Tending {
-        let files = Files::read(Path::new("/"));
-        let known = fs::read_to_string(&self.memory).is_ok_and(|text| text == stamp(since));
-        let tending = Tending::of(files.texts.iter().map(String::as_str), known || files.changed < since);
-        if tending == Tending::Spares && !known {
+    /// Writes down the instance that was seen to have read its settings, if it is another than before.
+    pub fn remember(&mut self) {
+        if let Some(since) = self.fresh.take() {
             // At worst a note too many after an upgrade.
             let _ = replace_file(&self.memory, stamp(since).as_bytes());
         }
+    }
+
+    fn judge(&mut self, since: Duration, files: &Files) -> Tending {
+        let known = fs::read_to_string(&self.memory).is_ok_and(|text| text == stamp(since));
+        let tending = Tending::of(files.texts.iter().map(String::as_str), known || files.changed < since);
+        self.fresh = (tending == Tending::Spares && !known).then_some(since);
         tending
     }
 }
@@ -85,6 +88,9 @@ async fn active_since(bus: &zbus::Connection) -> Result<Option<Duration>, Error>
     Ok(u64::try_from(value).ok().filter(|since| *since > 0).map(Duration::from_micros))
 }
 
+/// The name of networkd's own file.
+const CONF: &str = "networkd.conf";
+
 /// networkd's files, in the order in which they count.
 #[derive(Debug, Default)]
 struct Files {
@@ -95,21 +101,13 @@ struct Files {
 }
 
 impl Files {
-    /// The first main file, then the drop-ins of all folders by name, of which one hides those of its name in later
-    /// folders. One that cannot be read, or is a link to /dev/null, says nothing.
+    /// The first main file, then its drop-ins. One that cannot be read, or is a link to /dev/null, says nothing.
     fn read(root: &Path) -> Self {
-        let dirs = DIRS.map(|dir| root.join(dir.trim_start_matches('/')));
-        let main = dirs.iter().map(|dir| dir.join("networkd.conf")).find(|path| path.exists());
-        let mut drop_ins = BTreeMap::new();
-        for dir in dirs {
-            let entries = fs::read_dir(dir.join("networkd.conf.d")).into_iter().flatten().flatten();
-            for entry in entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".conf")) {
-                drop_ins.entry(entry.file_name()).or_insert(entry.path());
-            }
-        }
+        let folders = FOLDERS.map(|folder| root.join(folder.trim_start_matches('/')));
+        let main = folders.iter().map(|folder| folder.join(CONF)).find(|path| path.exists());
         let mut files = Files::default();
-        for path in main.into_iter().chain(drop_ins.into_values()) {
-            let Ok(text) = fs::read_to_string(&path) else { continue };
+        for path in main.into_iter().chain(drop_ins(CONF, &folders)) {
+            let Ok(text) = read(&path) else { continue };
             files.texts.push(text);
             files.changed = files.changed.max(changed(&path));
         }
@@ -169,5 +167,23 @@ mod tests {
         let ours = [("usr/lib/systemd/networkd.conf.d/10-uplinkd.conf", "ours")];
         assert_eq!(texts("networkd-ours", &ours, &[]), ["ours"]);
         assert_eq!(texts("networkd-masked", &ours, &["etc/systemd/networkd.conf.d/10-uplinkd.conf"]), [""]);
+    }
+    #[test]
+    fn who_has_read_its_settings_is_remembered_and_only_on_demand() {
+        let folder = Folder::new("networkd-memory");
+        let memory = folder.path("networkd");
+        let text = "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n";
+        let second = Duration::from_secs;
+        let files = |changed| Files { texts: vec![text.to_owned()], changed: second(changed) };
+        let mut watcher = Watcher::new(&memory);
+        assert_eq!(watcher.judge(second(20), &files(10)), Tending::Spares);
+        assert!(!memory.exists(), "a look writes nothing");
+        watcher.remember();
+        assert!(memory.exists());
+        assert_eq!(watcher.judge(second(20), &files(30)), Tending::Spares, "an upgrade wrote it anew");
+        assert_eq!(watcher.judge(second(25), &files(30)), Tending::Unread, "another instance");
+        fs::remove_file(&memory).expect("the memory");
+        watcher.remember();
+        assert!(!memory.exists(), "nothing is new");
     }
 }

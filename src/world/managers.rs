@@ -10,9 +10,10 @@ use crate::core::observed::{LinkFacts, Manager, Observed, Stage};
 use crate::sources::bus::BusState;
 use crate::sources::{Presence, networkd, nm};
 
-/// How long a round waits for a manager that it knows already: what it last said will do.
+/// How long a round waits for a manager that it can do without: what it last said will do, or there was time enough to
+/// be heard.
 const BRIEFLY: Duration = Duration::from_millis(200);
-/// How long a source that is there but does not answer is waited for before the rest counts without it.
+/// For how long after the start a source that is there but was never heard is waited for; then the rest counts without.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What each of them last said: it still counts while a manager restarts.
@@ -66,21 +67,32 @@ impl Managers {
 
     /// A manager that hangs must not hold up what the kernel alone can tell, such as a lost carrier.
     async fn hear(&self, bus: &zbus::Connection, manager: Manager) -> Answer {
-        let limit = if self.last.contains_key(&manager) { BRIEFLY } else { PATIENCE };
         let asked = async {
             match manager {
                 Manager::NetworkManager => nm::snapshot(bus).await,
                 Manager::Networkd => networkd::snapshot(bus).await,
             }
         };
-        match tokio::time::timeout(limit, asked).await {
+        let said = match self.waits_for(manager) {
+            // For as long as the source itself does.
+            true => Ok(asked.await),
+            false => tokio::time::timeout(BRIEFLY, asked).await,
+        };
+        match said {
             Ok(Ok(Presence::Present(facts))) => Answer::Facts(facts),
             Ok(Ok(Presence::Absent)) => Answer::Nobody,
-            Ok(Err(error)) => Answer::Silence(chain(&error)),
-            Err(_) => Answer::Silence(format!(
-                "{manager} does not answer within {limit:?}; what it last said counts"
-            )),
+            Ok(Err(error)) => Answer::Silence(format!("{manager}: {}", chain(&error))),
+            Err(_) => Answer::Silence(format!("{manager} does not answer within {BRIEFLY:?}")),
         }
+    }
+
+    /// Whether nothing may be done without it: it was never heard, and there was little time for that.
+    fn waits_for(&self, manager: Manager) -> bool {
+        !self.last.contains_key(&manager) && self.is_early()
+    }
+
+    fn is_early(&self) -> bool {
+        self.started.elapsed() < PATIENCE
     }
 
     /// Adds what was heard, now or before, to what was observed.
@@ -92,7 +104,10 @@ impl Managers {
             }
             Told::NotYet(why) => {
                 observed.unheard.push(why.to_owned());
-                self.waited(!self.last.is_empty())
+                match self.last.is_empty() && self.is_early() {
+                    true => Hearing::Wait,
+                    false => Hearing::Stale,
+                }
             }
             Told::NoBus(why) => {
                 observed.unheard.push(why);
@@ -116,17 +131,13 @@ impl Managers {
                 Hearing::Full
             }
             Answer::Silence(why) => {
-                observed.unheard.push(why);
-                self.waited(self.last.contains_key(&manager))
+                let then = match self.last.contains_key(&manager) {
+                    true => "what it last said counts",
+                    false => "it has said nothing so far",
+                };
+                observed.unheard.push(format!("{why}; {then}"));
+                if self.waits_for(manager) { Hearing::Wait } else { Hearing::Stale }
             }
-        }
-    }
-
-    /// How much is known while somebody is silent.
-    fn waited(&self, known: bool) -> Hearing {
-        match known || self.started.elapsed() >= PATIENCE {
-            true => Hearing::Stale,
-            false => Hearing::Wait,
         }
     }
 }
@@ -186,5 +197,23 @@ mod tests {
         let told = Told::NoBus("no D-Bus".to_owned());
         assert_eq!(managers.take_in(told, &mut observed), Hearing::Full);
         assert_eq!((observed.managed.len(), observed.unheard.len()), (2, 1));
+    }
+    #[test]
+    fn one_that_never_answers_holds_up_only_the_first_rounds() {
+        let mut managers = Managers::new();
+        let silence = || Answer::Silence("no answer".to_owned());
+        let waited_for = |managers: &Managers| Manager::ALL.map(|manager| managers.waits_for(manager));
+        assert_eq!(waited_for(&managers), [true, true]);
+        let (_, observed) = round(&mut managers, Answer::Facts(facts(Manager::NetworkManager)), silence());
+        assert_eq!(observed.unheard, ["no answer; it has said nothing so far"]);
+        assert_eq!(waited_for(&managers), [false, true]);
+        managers.started = Instant::now().checked_sub(PATIENCE).unwrap();
+        assert_eq!(waited_for(&managers), [false, false]);
+        let (hearing, observed) = round(&mut managers, silence(), silence());
+        assert_eq!(hearing, Hearing::Stale);
+        assert_eq!(
+            observed.unheard,
+            ["no answer; what it last said counts", "no answer; it has said nothing so far"]
+        );
     }
 }

@@ -103,3 +103,25 @@ fn one_deletion_every_few_seconds_is_mended_at_once_for_ever() {
     assert_eq!(repairs.len(), 299);
     assert_eq!(contest.contested(start + Duration::from_secs(600)), (&[][..], false));
 }
+
+#[test]
+fn what_is_not_wanted_any_more_is_forgiven_and_begins_anew_when_it_is_wanted_again() {
+    let mut contest = Contest::default();
+    let start = Instant::now();
+    let ms = Duration::from_millis;
+    fight(&mut contest, start, &change("1"), ms(50), ms(5000));
+    let away = start + ms(5000);
+    assert!(contest.sift(vec![change("1")], true, away).due.is_some(), "it is away, and waits");
+    assert!(contest.contested(away).1);
+    // Its uplink goes, so that nobody asks for it, and other rounds go on.
+    let gone = away + ms(10);
+    contest.sift(vec![change("2")], false, gone);
+    contest.made(&[change("2")], false, gone);
+    assert!(!contest.contested(gone + Duration::from_secs(1)).0.is_empty(), "not at once");
+    let later = gone + Duration::from_secs(u64::from(MOST) + 1);
+    contest.sift(Vec::new(), true, later);
+    contest.made(&[], true, later);
+    assert_eq!(contest.contested(later), (&[][..], false));
+    assert!(contest.objects.is_empty(), "{:?}", contest.objects);
+    assert_eq!(fight(&mut contest, later, &change("1"), ms(50), ms(300)).len(), 5, "at full speed again");
+}

@@ -1,11 +1,11 @@
 //! What a .network file and its drop-ins say, as far as we read them.
 //!
-//! Pure. Decides which lines count (systemd.syntax(7)) and which setting wins where several files have it. Refuses to
-//! know what the keys of our own section mean.
+//! Pure. Decides which setting wins where several files have it. Refuses to know what the keys of our own section mean.
 
 use std::collections::BTreeMap;
 
 use crate::core::observed::Place;
+use crate::core::systemd::{Setting, boolean, settings};
 
 /// The section that is ours. systemd leaves sections that begin with `X-` to others, and says nothing of them.
 const OURS: &str = "X-Uplinkd";
@@ -19,42 +19,33 @@ pub(super) struct Network<'t> {
 #[derive(Debug)]
 struct Line<'t> {
     path: &'t str,
-    section: String,
-    key: String,
-    value: String,
+    setting: Setting,
 }
 
 impl<'t> Network<'t> {
     /// Reads files, path and text, the one that counts least first.
     pub(super) fn of(files: &'t [(String, String)]) -> Self {
-        let mut lines = Vec::new();
-        for (path, text) in files {
-            let mut section = String::new();
-            for line in joined(text) {
-                if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-                    section = name.to_owned();
-                } else if let Some((key, value)) = line.split_once('=') {
-                    let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
-                    lines.push(Line { path, section: section.clone(), key, value });
-                }
-            }
-        }
-        Network { lines }
+        let of_file = |(path, text): &'t (String, String)| {
+            settings(text).into_iter().map(|setting| Line { path, setting })
+        };
+        Network { lines: files.iter().flat_map(of_file).collect() }
     }
 
     /// The settings for us, by file. An empty value takes back what was said before it, as everywhere in systemd.
     pub(super) fn places(&self) -> Vec<Place> {
         let mut places: Vec<Place> = Vec::new();
-        for line in self.lines.iter().filter(|line| line.section == OURS) {
-            if line.value.is_empty() {
-                places.iter_mut().for_each(|place| drop(place.pairs.remove(&line.key)));
+        for Line { path, setting: Setting { section, key, value } } in &self.lines {
+            if section != OURS {
                 continue;
             }
-            if places.last().is_none_or(|place| place.origin != line.path) {
-                places.push(Place { origin: line.path.to_owned(), pairs: BTreeMap::new() });
+            if value.is_empty() {
+                places.iter_mut().for_each(|place| drop(place.pairs.remove(key)));
+                continue;
             }
-            let place = places.last_mut();
-            place.into_iter().for_each(|p| drop(p.pairs.insert(line.key.clone(), line.value.clone())));
+            if places.last().is_none_or(|place| place.origin != *path) {
+                places.push(Place { origin: (*path).to_owned(), pairs: BTreeMap::new() });
+            }
+            places.last_mut().into_iter().for_each(|p| drop(p.pairs.insert(key.clone(), value.clone())));
         }
         places
     }
@@ -62,41 +53,21 @@ impl<'t> Network<'t> {
     /// It serves a LAN: gives out addresses, or hides those who come in by it behind its own (`DHCPServer=` and
     /// `IPMasquerade=`, systemd.network(5)).
     pub(super) fn shares(&self) -> bool {
-        let yes = |key| self.last("Network", key).is_some_and(|value| !value.is_empty() && !is_no(value));
+        let yes = |key| {
+            self.last("Network", key).is_some_and(|value| !value.is_empty() && boolean(value) != Some(false))
+        };
         yes("DHCPServer") || yes("IPMasquerade")
     }
 
     /// networkd was told not to take a default route from router advertisements (`UseGateway=`, systemd.network(5)).
     pub(super) fn leaves_routers(&self) -> bool {
-        self.last("IPv6AcceptRA", "UseGateway").is_some_and(is_no)
+        self.last("IPv6AcceptRA", "UseGateway").and_then(boolean) == Some(false)
     }
 
     fn last(&self, section: &str, key: &str) -> Option<&str> {
-        let of_it = |line: &&Line<'_>| line.section == section && line.key == key;
-        self.lines.iter().rev().find(of_it).map(|line| line.value.as_str())
+        let mut settings = self.lines.iter().rev().map(|line| &line.setting);
+        settings.find(|s| s.section == section && s.key == key).map(|s| s.value.as_str())
     }
-}
-
-/// The words for false of systemd.syntax(7).
-fn is_no(value: &str) -> bool {
-    ["0", "no", "n", "false", "f", "off"].iter().any(|word| value.eq_ignore_ascii_case(word))
-}
-
-/// The lines that count, those that end with a backslash with what follows them.
-fn joined(text: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut open = String::new();
-    let told = |line: &&str| !line.is_empty() && !line.starts_with(['#', ';']);
-    for line in text.lines().map(str::trim).filter(told) {
-        match line.strip_suffix('\\') {
-            Some(part) => open = open + part + " ",
-            None => lines.push(std::mem::take(&mut open) + line),
-        }
-    }
-    if !open.is_empty() {
-        lines.push(open.trim_end().to_owned());
-    }
-    lines
 }
 
 #[cfg(test)]
@@ -135,15 +106,6 @@ mod tests {
         let texts =
             ["[X-Uplinkd]\nweight=3\ntier=2\n", "[X-Uplinkd]\nweight=\n", "[X-Uplinkd]\ntier=4\ntier="];
         assert_eq!(ours(&texts), []);
-    }
-
-    #[test]
-    fn long_lines_go_on() {
-        let text = "[X-Uplinkd]\nprobes=icmp:192.0.2.1;\\\n# in between\n  icmp:192.0.2.2\nname=a\\";
-        assert_eq!(
-            ours(&[text]),
-            [said("/0", "name", "a"), said("/0", "probes", "icmp:192.0.2.1; icmp:192.0.2.2")]
-        );
     }
 
     #[test]
