@@ -20,8 +20,8 @@ use support::scenario;
 use support::world::World;
 use uplinkd::config::AllDown;
 use uplinkd::core::diff::diff;
-use uplinkd::core::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, SOURCES_PREF, Slot};
-use uplinkd::core::net::{Family, IfIndex, TableId};
+use uplinkd::core::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, Base, SOURCES_PREF, Slot};
+use uplinkd::core::net::{Family, IfIndex, Pref, TableId};
 use uplinkd::core::observed::Address;
 use uplinkd::core::plan::{Plan, plan};
 use uplinkd::core::probe::leaves_the_link;
@@ -378,11 +378,19 @@ fn host_of(net: &Ipv6Net) -> IpAddr {
     IpAddr::V6((net.addr().to_bits() | 0xff_0000_0000_0000_0009).into())
 }
 
-/// Sources that choose no uplink: none yet, a host on the LAN, and addresses of what is no uplink, a VPN's among them.
+/// Sources that choose no uplink: none yet, a host on the LAN, and addresses of what is no uplink, a VPN's among them. Not
+/// an address that was an uplink's until now: its rule goes when all else stands.
 fn sources(kernel: &Memory, plan: &Plan) -> Vec<Option<IpAddr>> {
     let hosts = plan.uplinks.iter().flat_map(|u| &u.prefixes).map(host_of);
     let is_uplink = |dev| plan.uplinks.iter().any(|u| u.dev.index == dev);
+    let is_left_over = |ip: IpAddr| {
+        let rules =
+            kernel.rules.iter().filter(|r| r.is_ours() && Base::is_ours(Pref(r.pref))).map(FibRule::to_rule);
+        let mut of_it = rules.filter(|r| r.selector == Selector::From(ip.into()));
+        of_it.any(|rule| !plan.desired.rules.contains(&rule))
+    };
     let others = kernel.addresses.iter().filter(|a| a.global && !is_uplink(a.dev)).map(|a| a.ip);
+    let others = others.filter(|ip| !is_left_over(*ip));
     let chosen: BTreeSet<_> = hosts.chain(others).collect();
     [None].into_iter().chain(chosen.into_iter().map(Some)).collect()
 }

@@ -248,7 +248,9 @@ fn what_the_kernel_refuses_is_told() {
         let unreached = route(table, "0.0.0.0/0", 0, None, &[&hop("e0", Some("203.0.113.1"))]);
         let unreached6 = route(table, "::/0", 1024, None, &[&hop("e0", Some("2001:db8:ffff::1"))]);
         let not_ours = route(table, "0.0.0.0/0", 0, Some("192.0.2.99"), &[&hop("e0", Some("192.0.2.1"))]);
-        for refused in [unreached, unreached6, not_ours] {
+        let mere_device =
+            route(TableId::MAIN, "::/0", 99, None, &[&hop("e0", Some("fe80::1")), &hop("e1", None)]);
+        for refused in [unreached, unreached6, not_ours, mere_device] {
             assert!(rtnl.put_route(&refused).await.is_err(), "{}", refused.spec());
         }
         let fine = route(table, "0.0.0.0/0", 0, None, &[&hop("e0", Some("192.0.2.1"))]);

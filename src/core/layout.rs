@@ -12,8 +12,8 @@
 //! | rule base + 100 + slot | `fwmark MARK lookup TABLE` |
 //! | rule base + 200 + slot | `from ADDRESS lookup TABLE` |
 //! | rule base + 300 + slot | `oif DEVICE lookup TABLE` |
-//! | rule 32763 | `to 0.0.0.0/1 lookup main suppress_prefixlength 0`, and for `128.0.0.0/1`, ahead of the next two |
-//! | rule 32764 | `from PREFIX lookup TABLE`, for each IPv6 prefix that is delegated by the uplink |
+//! | rule 32764 | `to 0.0.0.0/1 lookup main suppress_prefixlength 0`, and for `128.0.0.0/1`, ahead of the next two |
+//! | rule 32764, behind | `from PREFIX lookup TABLE`, for each IPv6 prefix that is delegated by the uplink |
 //! | rule 32765 | `lookup 7000` |
 //! | main | the balanced default, and where it has several legs a signpost: a default for [`SIGNPOST_TOS`] alone |
 //!
@@ -41,12 +41,12 @@ pub const MAIN_PREF: Pref = Pref(32766);
 /// The rule that leads to [`BALANCED_TABLE`], directly ahead of main's own.
 pub const BALANCED_PREF: Pref = Pref(32765);
 
-/// The rules to the tables of uplinks for what comes from prefixes that are delegated by them. Behind every VPN's, for what
-/// comes from there is the LAN's own, and chooses no uplink by that.
-pub const SOURCES_PREF: Pref = Pref(32764);
+/// The rules ahead of [`BALANCED_PREF`] that let the two /1 routes of a VPN in main win.
+pub const BYPASS_PREF: Pref = Pref(32764);
 
-/// The rules ahead of the last two that let the two /1 routes of a VPN in main win.
-pub const BYPASS_PREF: Pref = Pref(32763);
+/// The rules to the tables of uplinks for what comes from prefixes that are delegated by them: behind those of
+/// [`BYPASS_PREF`], which are added first, and behind every VPN's, as such a source chooses no uplink.
+pub const SOURCES_PREF: Pref = BYPASS_PREF;
 
 /// The packets that our signpost in main is for: DSCP 63, which is nobody's (RFC 2474, pool 2).
 pub const SIGNPOST_TOS: Tos = Tos(0xfc);
@@ -134,7 +134,6 @@ impl Base {
     /// Whether a preference lies in a block of ours, wherever it was placed.
     pub fn is_ours(pref: Pref) -> bool {
         pref == BALANCED_PREF
-            || pref == SOURCES_PREF
             || pref == BYPASS_PREF
             || Self::is_detour(pref)
             || Self::candidates().any(|base| base.contains(pref))

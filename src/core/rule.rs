@@ -28,10 +28,11 @@ pub enum Selector {
     All,
     /// Those with a mark.
     Mark(Mark),
+    /// Those to a prefix. Ahead of those by source, as of two with one preference the kernel asks that first which was
+    /// added first.
+    To(IpNet),
     /// Those with a source address, or one of a prefix.
     From(IpNet),
-    /// Those to a prefix.
-    To(IpNet),
     /// Those with such a source to a prefix.
     FromTo(IpNet, IpNet),
     /// Those of sockets bound to a device.

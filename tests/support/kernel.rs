@@ -119,6 +119,12 @@ impl Memory {
         if route.family() == Family::V6 && route.key.metric == Metric(0) {
             return Err("0 is not a metric in IPv6");
         }
+        if route.family() == Family::V6
+            && route.legs.len() > 1
+            && route.legs.iter().any(|leg| leg.via.is_none())
+        {
+            return Err("device only routes can not be added for IPv6 using the multipath API");
+        }
         for leg in &route.legs {
             let link = self.links.iter().find(|link| link.index == leg.dev).ok_or("ENODEV")?;
             if !link.up {

@@ -115,6 +115,12 @@ impl FamilyPlan<'_> {
         }
     }
 
+    /// Whether some of what is not routed by itself goes into a tunnel by routes that are more specific than a default.
+    pub(super) fn is_covered_in_part(&self) -> bool {
+        let is_part = |route: &&OtherRoute| route.dest.prefix_len() <= self.family.covering_len();
+        self.of_family().filter(is_part).any(|part| !self.leads_out(&part.hops))
+    }
+
     fn gets_through(&self, slot: Slot) -> bool {
         self.configured().any(|(uplink, leg)| uplink.slot == slot && leg.reachable())
     }

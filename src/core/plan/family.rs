@@ -5,7 +5,7 @@
 mod resolvers;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -98,7 +98,8 @@ impl<'a> FamilyPlan<'a> {
     /// What comes from prefixes that are delegated by an uplink leaves by it, unless a VPN takes it.
     pub(super) fn sources(&mut self, prefixes: &[(Slot, IpNet)]) {
         let ahead_of_a_wall = self.wall().is_some_and(|wall| wall.pref >= SOURCES_PREF);
-        if prefixes.is_empty() || ahead_of_a_wall || self.a_stranger_leads() {
+        let taken = ahead_of_a_wall || self.a_stranger_leads() || self.is_covered_in_part();
+        if prefixes.is_empty() || taken {
             return;
         }
         let rules = prefixes.iter().map(|(slot, net)| Rule {
@@ -150,6 +151,7 @@ impl<'a> FamilyPlan<'a> {
             [] => return,
             // The kernel keeps no weight for a single leg.
             [only] => vec![NextHop { weight: Default::default(), ..only.clone() }],
+            _ if family == Family::V6 => hops.into_iter().map(with_gateway).collect(),
             _ => hops,
         };
         let dest = family.default_prefix();
@@ -311,6 +313,14 @@ fn balanced_rules(family: Family) -> impl Iterator<Item = Rule> {
         suppress_prefixlen: None,
     };
     bypass_rules(family).chain([balanced])
+}
+
+/// A leg with a gateway, whatever it is, for one of several legs: the kernel takes none of a mere device in IPv6
+/// (`ip6_route_multipath_add`, net/ipv6/route.c). A link with one other end asks nobody for a hardware address, and sends
+/// to that end what has any gateway of the link.
+fn with_gateway(hop: NextHop) -> NextHop {
+    const OTHER_END: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xffff);
+    NextHop { via: hop.via.or(Some(IpAddr::V6(OTHER_END))), ..hop }
 }
 
 /// The way out of an uplink as a leg of a route.
