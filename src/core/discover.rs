@@ -382,6 +382,7 @@ fn name_and_number(mut candidates: Vec<Candidate<'_>>, observed: &Observed, foun
             slot,
             dev: Device { index: candidate.link.index, name: interface.clone() },
             manager: candidate.facts.map(|f| f.manager),
+            carrier: candidate.link.up && candidate.link.carrier,
             mtu: candidate.link.mtu,
             profile: candidate.facts.and_then(|f| f.profile.clone()),
             tier: candidate.settings.tier.unwrap_or(usual),

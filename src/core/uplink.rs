@@ -26,6 +26,8 @@ pub struct Uplink {
     pub dev: Device,
     /// The manager that speaks for it.
     pub manager: Option<Manager>,
+    /// The interface is up and has a carrier.
+    pub carrier: bool,
     /// The longest packet that it carries, in bytes.
     pub mtu: u32,
     /// The manager's profile on it.
@@ -225,6 +227,7 @@ impl Uplink {
             slot: Slot::new(slot).expect("a slot"),
             dev: Device { index: IfIndex(2), name: IfName::new("eth1").expect("a name") },
             manager: None,
+            carrier: leg.link,
             mtu: 1500,
             profile: None,
             tier: Tier::new(1).expect("a tier"),

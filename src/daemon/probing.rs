@@ -109,7 +109,8 @@ impl Probing {
         }
         let gone: Vec<Key> = self.watched.keys().filter(|key| !present.contains(key)).copied().collect();
         for key in gone {
-            self.away.extend(self.watched.remove(&key).map(|watched| (key, watched.monitor.leave(now))));
+            let cut = !plan.uplinks.iter().any(|uplink| uplink.slot == key.0 && uplink.carrier);
+            self.away.extend(self.watched.remove(&key).map(|watched| (key, watched.monitor.leave(cut, now))));
         }
         // Who gets a slot that is free again begins without what was decided over it, or held against it.
         let known = |slot: Slot| plan.slots.entries().iter().any(|entry| entry.slot == slot);

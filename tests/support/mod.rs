@@ -9,6 +9,7 @@ pub(crate) mod arbitrary;
 mod events;
 pub(crate) mod fib;
 pub(crate) mod kernel;
+pub(crate) mod leak;
 pub(crate) mod lookup;
 pub(crate) mod round;
 pub(crate) mod scenario;

@@ -133,9 +133,12 @@ impl Monitor {
         self.damping = damping;
     }
 
-    /// Ends with the uplink's going away, which is a failure of one that worked; returns what is to be remembered.
-    pub fn leave(mut self, now: Instant) -> Damping {
-        self.set_open(false, now);
+    /// Ends with the uplink's going away; returns what is to be remembered. That it is `cut` is a failure of one that
+    /// worked; that it loses its configuration while its link stands is somebody's doing, as a manager's that is restarted.
+    pub fn leave(mut self, cut: bool, now: Instant) -> Damping {
+        if cut {
+            self.set_open(false, now);
+        }
         self.damping
     }
 

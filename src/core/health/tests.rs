@@ -248,6 +248,17 @@ fn a_carrier_that_goes_is_no_verdict_and_its_return_needs_an_answer() {
 }
 
 #[test]
+fn what_is_cut_has_failed_and_what_is_configured_anew_has_not() {
+    let failures = |cut: bool| {
+        let mut net = Net::usual();
+        net.run(Duration::from_secs(5));
+        let (monitor, now) = (net.monitor, net.now);
+        monitor.leave(cut, now).standing(now)
+    };
+    assert_eq!((failures(true), failures(false)), (1, 0));
+}
+
+#[test]
 fn what_is_not_probed_is_trusted() {
     let mut net = Net::usual();
     net.configure(|subject| subject.targets.clear());
