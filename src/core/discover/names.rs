@@ -195,3 +195,91 @@ impl fmt::Display for Holder<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config;
+    use crate::core::discover::{Found, discover};
+    use crate::core::health::Health;
+    use crate::core::net::{IfIndex, IfName, PerFamily};
+    use crate::core::observed::{Link, LinkFacts, Manager, Observed, Profile, Stage};
+    use crate::core::slots::Slots;
+
+    /// Two links, of which networkd has something to say or not; eth1 is to be an uplink.
+    fn machine(networkd: bool) -> Observed {
+        let link = |index, name| Link {
+            index: IfIndex(index),
+            name: IfName::new(name).unwrap(),
+            kind: None,
+            arphrd: 1,
+            mac: None,
+            up: true,
+            carrier: true,
+            controller: None,
+            mtu: 1500,
+        };
+        let profile = Profile { id: "a.network".into(), uuid: "a.network eth1".into(), kind: "ether".into() };
+        let facts = LinkFacts {
+            interface: IfName::new("eth1").unwrap(),
+            manager: Manager::Networkd,
+            profile: Some(profile),
+            stage: Stage::Active,
+            metered: None,
+            vpn: false,
+            shared: false,
+            ip: PerFamily::default(),
+            settings: Vec::new(),
+            notes: Vec::new(),
+        };
+        let managed = networkd.then_some(facts).into_iter().collect();
+        Observed { links: vec![link(2, "eth1"), link(3, "eth2")], managed, ..Observed::default() }
+    }
+
+    /// What eth1 is, after a round under a configuration that calls it so.
+    fn round(machine: &Observed, name: &str, slots: &Slots) -> (String, u8, Slots, Vec<String>) {
+        let text = format!("[[uplink]]\nmatch.interface = \"eth1\"\n{name}\n");
+        let config = config::parse(Path::new("uplinkd.toml"), &text).unwrap();
+        let Found { uplinks, slots, notes } = discover(&config, machine, slots, &Health::default());
+        (uplinks[0].name.to_string(), uplinks[0].slot.get(), slots, notes)
+    }
+
+    #[test]
+    fn a_name_that_is_no_longer_configured_is_let_go_and_the_slot_stays() {
+        for networkd in [false, true] {
+            let machine = machine(networkd);
+            let (name, slot, slots, notes) = round(&machine, "name = \"wan\"", &Slots::default());
+            assert_eq!((name.as_str(), notes), ("wan", vec![]));
+            let (name, same, slots, _) = round(&machine, "", &slots);
+            assert_eq!((name.as_str(), same), ("eth1", slot), "networkd: {networkd}");
+            assert_eq!(slots.entries().len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_a_silent_manager_told_is_kept_until_it_speaks() {
+        let (_, slot, slots, _) = round(&machine(true), "name = \"wan\"", &Slots::default());
+        let (name, same, slots, _) = round(&machine(false), "", &slots);
+        assert_eq!((name.as_str(), same), ("wan", slot));
+        let (name, same, ..) = round(&machine(true), "", &slots);
+        assert_eq!((name.as_str(), same), ("eth1", slot));
+    }
+
+    #[test]
+    fn a_name_is_kept_when_a_link_of_that_name_appears_later() {
+        let mut early = machine(false);
+        let late = early.links.pop();
+        let (name, _, slots, notes) = round(&early, "name = \"eth2\"", &Slots::default());
+        assert_eq!((name.as_str(), notes), ("eth2", vec![]));
+        early.links.extend(late);
+        let (name, _, slots, notes) = round(&early, "name = \"eth2\"", &slots);
+        assert_eq!((name.as_str(), notes), ("eth2", vec![]));
+        // Where it has no such name yet, the link's own goes before.
+        let (name, _, slots, notes) = round(&early, "name = \"wan\"", &slots);
+        assert_eq!((name.as_str(), notes), ("wan", vec![]));
+        let (name, _, _, notes) = round(&early, "name = \"eth2\"", &slots);
+        assert_eq!(name, "eth2-2");
+        assert_eq!(notes, ["eth1: eth2 is the name of another interface, so this uplink is called eth2-2"]);
+    }
+}
