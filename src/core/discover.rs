@@ -12,13 +12,14 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv6Net};
 
 use super::health::{Health, Thresholds};
-use super::layout::Slot;
 use super::nat6::{MOST_PREFIXES, is_delegable};
 use super::net::{Device, Family, IfIndex, PerFamily, TableId, Tier, UplinkName};
-use super::observed::{Address, Link, LinkFacts, Manager, Observed, Stage};
-use super::slots::{Identity, Slots};
+use super::observed::{Address, Link, LinkFacts, Observed, Stage};
+use super::slots::Slots;
 use super::uplink::{Failback, Gateway, Leg, State, Uplink};
 use crate::config::{Config, FailbackMode, LinkType, Settings, Subject};
+
+mod names;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -185,36 +186,6 @@ impl<'a> Candidate<'a> {
         routed.or_else(|| told().or_else(offered).or_else(handed).map(Gateway::Via)).or_else(one_end)
     }
 
-    fn identity(&self, slots: &Slots) -> Identity {
-        let profile = self.facts.and_then(|f| f.profile.as_ref());
-        match (&self.settings.name, profile) {
-            (Some(name), _) => Identity::Name(name.clone()),
-            (None, Some(profile)) => Identity::Profile(profile.uuid.clone()),
-            // A manager that is silent just now does not make it another uplink.
-            (None, None) => slots
-                .last_on(&self.link.name)
-                .map_or_else(|| Identity::Interface(self.link.name.to_string()), |e| e.identity.clone()),
-        }
-    }
-
-    /// Who chooses first: an uplink that was there before, then who is new; each by number, since the kernel lists
-    /// them in any order.
-    fn seniority(&self, slots: &Slots) -> (bool, Option<Slot>, IfIndex) {
-        let slot = slots.last_on(&self.link.name).map(|entry| entry.slot);
-        (slot.is_none(), slot, self.link.index)
-    }
-
-    fn name(&self, slots: &Slots) -> UplinkName {
-        // A .network file is named for its place among others (10-netplan-eth1): the interface says more.
-        let for_people = |facts: &&LinkFacts| facts.manager == Manager::NetworkManager;
-        let profile = self.facts.filter(for_people).and_then(|f| f.profile.as_ref());
-        let profile = profile.and_then(|p| UplinkName::sanitised(&p.id));
-        let remembered = || slots.last_on(&self.link.name).map(|e| e.name.clone());
-        let interface = || UplinkName::sanitised(self.link.name.as_str());
-        let configured = self.settings.name.clone();
-        configured.or(profile).or_else(remembered).or_else(interface).unwrap_or_else(UplinkName::nameless)
-    }
-
     /// What is delegated by it: what is configured, else what its manager says.
     fn prefixes(&self) -> Vec<Ipv6Net> {
         let told = || self.facts.map(|facts| facts.ip.v6.delegated.clone()).unwrap_or_default();
@@ -334,39 +305,13 @@ fn unused_sections(config: &Config, used: &[bool], notes: &mut Vec<String>) {
     }
 }
 
-/// What each of them is. Two links under one configured name, or of one profile, are still two uplinks: the one that
-/// was it before stays it.
-fn identities(candidates: &[Candidate<'_>], known: &Slots) -> Vec<Identity> {
-    let wishes: Vec<_> = candidates.iter().map(|c| c.identity(known)).collect();
-    let settled =
-        |at: usize| known.last_on(&candidates[at].link.name).is_some_and(|e| e.identity == wishes[at]);
-    let owner = |wish: &Identity| {
-        let those = || (0..wishes.len()).filter(|&at| wishes[at] == *wish);
-        those().find(|&at| settled(at)).or_else(|| those().next())
-    };
-    let own = |at: usize| match owner(&wishes[at]) == Some(at) {
-        true => wishes[at].clone(),
-        false => Identity::Interface(candidates[at].link.name.to_string()),
-    };
-    (0..candidates.len()).map(own).collect()
-}
-
 /// Gives each uplink its name and slot.
 fn name_and_number(mut candidates: Vec<Candidate<'_>>, observed: &Observed, found: &mut Found) {
     let known = found.slots.clone();
     candidates.sort_by_cached_key(|c| c.seniority(&known));
-    let identities = identities(&candidates, &known);
-    let mut taken: Vec<UplinkName> = Vec::new();
-    for (candidate, identity) in candidates.iter().zip(&identities) {
-        let wish = candidate.name(&known);
-        let free = |name: &UplinkName| !taken.contains(name);
-        // A number that was given once is kept for as long as somebody else is remembered by the name without it.
-        let other = known.entries().iter().any(|e| e.name == wish && e.identity != *identity);
-        let before = known.entries().iter().find(|e| e.identity == *identity).map(|e| e.name.clone());
-        let kept = before.filter(|name| other && free(name) && wish.is_numbered_as(name));
-        let numbered = || (2..).map(|n| wish.numbered(n)).find(free);
-        let name = kept.or_else(|| Some(wish.clone()).filter(free)).or_else(numbered).unwrap_or(wish.clone());
-        taken.push(name.clone());
+    let identities = names::identities(&candidates, &known);
+    let names = names::choose(&candidates, &identities, observed, &known, &mut found.notes);
+    for ((candidate, identity), name) in candidates.iter().zip(&identities).zip(names) {
         let interface = &candidate.link.name;
         let Some(slot) =
             found.slots.assign(identity, &name, interface, &identities, &observed.foreign_tables)
@@ -374,6 +319,9 @@ fn name_and_number(mut candidates: Vec<Candidate<'_>>, observed: &Observed, foun
             found.notes.push(format!("{name}: 63 uplinks are present already; this one is left alone"));
             continue;
         };
+        if candidate.profile().is_some() {
+            found.slots.told_by_manager(slot);
+        }
         let metered = candidate.settings.metered.or(candidate.facts.and_then(|f| f.metered));
         let metered = metered.unwrap_or(candidate.kind == LinkType::Wwan);
         let usual = if metered { Tier::METERED } else { Tier::UNMETERED };

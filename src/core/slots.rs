@@ -50,6 +50,14 @@ pub struct Entry {
     /// Taken out by hand, until it is put back.
     #[serde(default)]
     pub drained: bool,
+    /// A manager has told of it: where none does now, it may be silent for a moment only.
+    #[serde(default = "yes")]
+    pub told: bool,
+}
+
+/// What was written before there was a word of it.
+fn yes() -> bool {
+    true
 }
 
 /// The memory of slots.
@@ -105,7 +113,15 @@ impl Slots {
             if slots.entries.iter().all(|e| e.slot != slot && e.interface != interface.as_str()) {
                 let interface = interface.as_str().to_owned();
                 let identity = Identity::Interface(interface.clone());
-                slots.entries.push(Entry { slot, identity, name, interface, seen: 0, drained: false });
+                slots.entries.push(Entry {
+                    slot,
+                    identity,
+                    name,
+                    interface,
+                    seen: 0,
+                    drained: false,
+                    told: false,
+                });
             }
         }
         slots
@@ -139,6 +155,12 @@ impl Slots {
         entry.into_iter().for_each(|entry| entry.drained = drained);
     }
 
+    /// Remembers that a manager tells of an uplink.
+    pub fn told_by_manager(&mut self, slot: Slot) {
+        let entry = self.entries.iter_mut().find(|e| e.slot == slot);
+        entry.into_iter().for_each(|entry| entry.told = true);
+    }
+
     /// Whether an uplink was taken out.
     pub fn is_drained(&self, slot: Slot) -> bool {
         self.entries.iter().any(|e| e.slot == slot && e.drained)
@@ -163,8 +185,9 @@ impl Slots {
         avoided: &BTreeSet<TableId>,
     ) -> Option<Slot> {
         let tick = self.entries.iter().map(|e| e.seen).max().unwrap_or(0) + 1;
-        let at = self
-            .position(identity, interface, present)
+        let known = self.remembered(identity, interface, present).map(|e| e.slot);
+        let at = known
+            .and_then(|slot| self.entries.iter().position(|e| e.slot == slot))
             .or_else(|| self.make_room(identity, present, avoided))?;
         let newest = self.last_on(interface).map(|e| e.slot);
         let entry = &mut self.entries[at];
@@ -173,24 +196,27 @@ impl Slots {
         if !settled || newest != Some(entry.slot) {
             let slot = entry.slot;
             let (identity, name) = (identity.clone(), name.clone());
-            let (interface, drained) = (interface.as_str().to_owned(), entry.drained);
-            *entry = Entry { slot, identity, name, interface, seen: tick, drained };
+            let (interface, drained, told) = (interface.as_str().to_owned(), entry.drained, entry.told);
+            *entry = Entry { slot, identity, name, interface, seen: tick, drained, told };
         }
         Some(self.entries[at].slot)
     }
 
-    /// Where an uplink is remembered, perhaps under a less or a more telling identity.
+    /// What is remembered of an uplink that is present now, perhaps under a less or a more telling identity.
     ///
     /// A manager that starts late, or a name that is configured later, must not cost the flows their slot. Only
     /// two profiles of one interface are two uplinks.
-    fn position(&self, identity: &Identity, interface: &IfName, present: &[Identity]) -> Option<usize> {
-        let exact = self.entries.iter().position(|e| &e.identity == identity);
-        exact.or_else(|| {
+    pub fn remembered(
+        &self,
+        identity: &Identity,
+        interface: &IfName,
+        present: &[Identity],
+    ) -> Option<&Entry> {
+        self.entries.iter().find(|e| &e.identity == identity).or_else(|| {
             let last = self.last_on(interface)?;
             let two_profiles =
                 matches!((&last.identity, identity), (Identity::Profile(_), Identity::Profile(_)));
-            let taken = present.contains(&last.identity);
-            (!two_profiles && !taken).then(|| self.entries.iter().position(|e| e.slot == last.slot))?
+            (!two_profiles && !present.contains(&last.identity)).then_some(last)
         })
     }
 
@@ -207,13 +233,21 @@ impl Slots {
         if let Some(&slot) = free.first() {
             let (identity, name) = (identity.clone(), UplinkName::nameless());
             let interface = String::new();
-            self.entries.push(Entry { slot, identity, name, interface, seen: 0, drained: false });
+            self.entries.push(Entry {
+                slot,
+                identity,
+                name,
+                interface,
+                seen: 0,
+                drained: false,
+                told: false,
+            });
             return Some(self.entries.len() - 1);
         }
         let absent = self.entries.iter().enumerate().filter(|(_, e)| !present.contains(&e.identity));
         let at = absent.min_by_key(|(_, e)| e.seen).map(|(at, _)| at)?;
         // What was decided over the one that gives way is not said of the next.
-        self.entries[at].drained = false;
+        (self.entries[at].drained, self.entries[at].told) = (false, false);
         Some(at)
     }
 }
