@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv6Net};
 use super::health::{Health, Thresholds};
 use super::nat6::{MOST_PREFIXES, is_delegable};
 use super::net::{Device, Family, IfIndex, PerFamily, TableId, Tier, UplinkName};
-use super::observed::{Address, Link, LinkFacts, Observed, Stage};
+use super::observed::{Address, Link, LinkFacts, Observed, OtherRoute, Stage};
 use super::slots::Slots;
 use super::uplink::{Failback, Gateway, Leg, State, Uplink};
 use crate::config::{Config, FailbackMode, LinkType, Settings, Subject};
@@ -50,6 +50,7 @@ pub fn discover(config: &Config, observed: &Observed, slots: &Slots, health: &He
             // An ignored uplink is none, so it does not count as one that is away either.
             found.slots.drop_on(&link.name, &candidate.identity(slots));
         } else if candidate.is_uplink(observed, slots) {
+            found.notes.extend(candidate.warning(observed));
             candidates.push(candidate);
         } else {
             found.notes.extend(candidate.refusal(observed));
@@ -132,6 +133,21 @@ impl<'a> Candidate<'a> {
         let vrf =
             observed.links.iter().find(|l| l.index == controller && l.kind.as_deref() == Some("vrf"))?;
         Some(format!("{} belongs to VRF {}, so it is no uplink of this machine", self.link.name, vrf.name))
+    }
+
+    /// What can go wrong with an uplink that is a tunnel: its own packets are new flows like any, and what leads them into
+    /// itself sends them round and round.
+    fn warning(&self, observed: &Observed) -> Option<String> {
+        let is_host = |route: &OtherRoute| route.dest.prefix_len() == route.dest.max_prefix_len();
+        let pinned = observed.others.iter().any(is_host)
+            || observed.foreign_rules.iter().any(|rule| rule.fwmark.is_some() && !rule.catch_all);
+        (self.is_private_matter() && !pinned).then(|| {
+            format!(
+                "{}: a tunnel as an uplink needs a way to its server that does not lead through itself: a host route, \
+                 or a rule for the mark of its packets",
+                self.link.name
+            )
+        })
     }
 
     /// A VPN or an overlay: kinds of `IFLA_INFO_KIND` that carry somebody's tunnel.

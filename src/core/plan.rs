@@ -74,6 +74,9 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
         part.sources(&prefixes[family]);
         if multihomed {
             part.detours(base, &active[family], &shared);
+            if !active[family].is_empty() {
+                part.tell_who_leads();
+            }
             part.balanced_default(&active[family], config.all_down);
             part.moves(&active[family], health, &shared);
             if !active[family].is_empty() || config.all_down != AllDown::Block {

@@ -170,11 +170,22 @@ impl<'a> FamilyPlan<'a> {
                 self.desired.rules.extend(balanced_rules(family));
             }
             // Somebody else's default stands in for the uplinks, or there is none to be blocked.
-            None if blocked => {}
-            None => self
-                .notes
-                .push(format!("{family}: main's own default does not lead out of an uplink; it stands")),
+            None => {}
         }
+    }
+
+    /// Says what takes new flows ahead of the uplinks, as a VPN does.
+    pub(super) fn tell_who_leads(&mut self) {
+        let who = match self.wall().filter(|wall| wall.table != Some(TableId::MAIN)) {
+            Some(wall) => format!("the rule \"{}\"", wall.text),
+            None if self.is_covered_in_part() => "a route to a large part of all addresses".to_owned(),
+            None if self.a_stranger_leads() => "main's own default, which is no uplink's,".to_owned(),
+            None => return,
+        };
+        self.notes.push(format!(
+            "{}: {who} comes ahead of the uplinks for what is new, as a VPN's does",
+            self.family
+        ));
     }
 
     /// A default of one leg ahead of the balanced one, for packets that nobody sends.
