@@ -55,8 +55,8 @@ pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
         table(&mut text, &[vec![head], legs].concat());
         text.push('\n');
     }
-    share(&mut text, Family::V4, status, &status.active.ipv4);
-    share(&mut text, Family::V6, status, &status.active.ipv6);
+    share(&mut text, Family::V4, status, &status.active.ipv4, status.blocked.ipv4);
+    share(&mut text, Family::V6, status, &status.active.ipv6, status.blocked.ipv6);
     if !status.notes.is_empty() {
         text.push_str("\nNotes:\n");
         for note in &status.notes {
@@ -138,7 +138,7 @@ fn table<const N: usize>(text: &mut String, rows: &[[String; N]]) {
     }
 }
 
-fn share(text: &mut String, family: Family, status: &Status, names: &[String]) {
+fn share(text: &mut String, family: Family, status: &Status, names: &[String], blocked: bool) {
     let weight =
         |name: &String| status.uplinks.iter().find(|u| u.name == *name).map_or(1, |u| u32::from(u.weight));
     let total: u32 = names.iter().map(weight).sum();
@@ -147,6 +147,9 @@ fn share(text: &mut String, family: Family, status: &Status, names: &[String]) {
     let offered =
         |uplink: &UplinkStatus| uplink.legs().iter().any(|(of, leg)| *of == family && leg.state != "absent");
     let parts = match parts.is_empty() {
+        true if blocked => {
+            "no uplink; nothing leaves by the managers' own default routes (all-down = \"block\")".to_owned()
+        }
         true if status.uplinks.iter().any(offered) => "no uplink; the managers' own routes decide".to_owned(),
         true => "no uplink".to_owned(),
         false => parts.join(", "),
@@ -157,7 +160,7 @@ fn share(text: &mut String, family: Family, status: &Status, names: &[String]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Active, Forwarding};
+    use crate::status::{Active, Families};
 
     fn uplink(name: &str, slot: u8, weight: u16) -> UplinkStatus {
         UplinkStatus {
@@ -195,7 +198,8 @@ mod tests {
             version: "1.2.3".into(),
             uplinks: vec![uplink("dsl", 1, 2), uplink("cable", 2, 1)],
             active: Active { ipv4: vec!["dsl".into(), "cable".into()], ipv6: vec![] },
-            forwarding: Forwarding { ipv4: true, ipv6: false },
+            blocked: Families::default(),
+            forwarding: Families { ipv4: true, ipv6: false },
             notes: vec!["something".into()],
         };
         let expected = "\
@@ -222,5 +226,27 @@ Notes:
                 "IPV4                               IPV6"
             )
         );
+    }
+
+    #[test]
+    fn what_becomes_of_new_flows_is_told_where_no_uplink_leads_out() {
+        let mut status = Status {
+            version: String::new(),
+            uplinks: vec![uplink("dsl", 1, 2)],
+            active: Active { ipv4: vec![], ipv6: vec![] },
+            blocked: Families::default(),
+            forwarding: Families::default(),
+            notes: vec![],
+        };
+        let told = |status: &Status| render(status, OffsetDateTime::UNIX_EPOCH);
+        let kept = told(&status);
+        assert!(kept.contains("\nNew ipv4 flows: no uplink; the managers' own routes decide\n"), "{kept}");
+        status.blocked.ipv4 = true;
+        let blocked = told(&status);
+        assert!(
+            blocked.contains("\nNew ipv4 flows: no uplink; nothing leaves by the managers' own"),
+            "{blocked}"
+        );
+        assert!(blocked.contains("\nNew ipv6 flows: no uplink\n"), "{blocked}");
     }
 }
