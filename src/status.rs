@@ -29,6 +29,9 @@ pub struct Status {
     pub blocked: Families,
     /// Whether the machine forwards packets.
     pub forwarding: Families,
+    /// What people should know ahead of everything else: the daemon does not do what its files say.
+    #[serde(default)]
+    pub alerts: Vec<String>,
     /// What people should know.
     pub notes: Vec<String>,
 }
@@ -273,6 +276,7 @@ impl Status {
             active: Active { ipv4: names(Family::V4), ipv6: names(Family::V6) },
             blocked: PerFamily::from_fn(|family| plan.blocks(family)).into(),
             forwarding: forwards.into(),
+            alerts: Vec::new(),
             notes: plan.notes.clone(),
         }
     }

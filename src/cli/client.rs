@@ -79,12 +79,7 @@ impl Client {
 
     /// The uplink of a name, or of an interface.
     pub(super) async fn uplink(&self, name: &str) -> Result<UplinkStatus, Failure> {
-        let uplinks = self.status().await?.uplinks;
-        let names: Vec<_> = uplinks.iter().map(|uplink| uplink.name.clone()).collect();
-        let found = uplinks.into_iter().find(|uplink| uplink.name == name || uplink.interface == name);
-        found.ok_or_else(|| {
-            Failure::new(format!("no uplink is called {name:?}; there are: {}", names.join(", ")))
-        })
+        meant(self.status().await?.uplinks, name)
     }
 
     async fn send<B: Serialize + DynamicType>(&self, method: &str, body: &B) -> Result<Message, Failure> {
@@ -95,6 +90,14 @@ impl Client {
             Err(_) => Err(Failure::new(format!("uplinkd did not answer {method} within {:?}", self.limit))),
         }
     }
+}
+
+/// The uplink of a name, or of an interface, among these.
+pub(super) fn meant(uplinks: Vec<UplinkStatus>, name: &str) -> Result<UplinkStatus, Failure> {
+    let names: Vec<_> = uplinks.iter().map(|uplink| uplink.name.clone()).collect();
+    let found = uplinks.into_iter().find(|uplink| uplink.name == name || uplink.interface == name);
+    found
+        .ok_or_else(|| Failure::new(format!("no uplink is called {name:?}; there are: {}", names.join(", "))))
 }
 
 /// What the daemon said, without the name of the D-Bus error in front.

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::client::Client;
+use super::client::{Client, meant};
 use super::{Failure, print};
 use crate::core::net::Family;
 use crate::status::{LegStatus, Status, UplinkStatus};
@@ -21,16 +21,18 @@ pub(super) async fn run(name: Option<&str>, json: bool) -> Result<(), Failure> {
         }
         return print(&render(&client.status().await?, OffsetDateTime::now_utc()));
     };
-    let uplink = client.uplink(name).await?;
+    let status = client.status().await?;
+    let alerts = alerts(&status);
+    let uplink = meant(status.uplinks, name)?;
     match json {
         true => print(&format!("{}\n", serde_json::to_string(&uplink).map_err(Failure::new)?)),
-        false => print(&detail::render(&uplink, OffsetDateTime::now_utc())),
+        false => print(&(alerts + &detail::render(&uplink, OffsetDateTime::now_utc()))),
     }
 }
 
 /// The table.
 pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
-    let mut text = String::new();
+    let mut text = alerts(status);
     let forwards = match (status.forwarding.ipv4, status.forwarding.ipv6) {
         (true, true) => "forwards ipv4 and ipv6",
         (true, false) => "forwards ipv4",
@@ -64,6 +66,11 @@ pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
         }
     }
     text
+}
+
+/// What stands ahead of everything else.
+fn alerts(status: &Status) -> String {
+    status.alerts.iter().map(|alert| format!("{alert}\n\n")).collect()
 }
 
 fn row(uplink: &UplinkStatus) -> [String; 7] {
@@ -200,6 +207,7 @@ mod tests {
             active: Active { ipv4: vec!["dsl".into(), "cable".into()], ipv6: vec![] },
             blocked: Families::default(),
             forwarding: Families { ipv4: true, ipv6: false },
+            alerts: vec![],
             notes: vec!["something".into()],
         };
         let expected = "\
@@ -229,6 +237,23 @@ Notes:
     }
 
     #[test]
+    fn that_no_configuration_is_in_use_stands_ahead_of_everything_else() {
+        let status = Status {
+            version: "1.2.3".into(),
+            uplinks: vec![],
+            active: Active { ipv4: vec![], ipv6: vec![] },
+            blocked: Families::default(),
+            forwarding: Families::default(),
+            alerts: vec!["NO CONFIGURATION IS IN USE: a file\n  is broken".into()],
+            notes: vec!["something".into()],
+        };
+        let told = render(&status, OffsetDateTime::UNIX_EPOCH);
+        let head = "NO CONFIGURATION IS IN USE: a file\n  is broken\n\nuplinkd 1.2.3: no uplinks;";
+        assert!(told.starts_with(head), "{told}");
+        assert!(told.ends_with("Notes:\n  - something\n"), "{told}");
+    }
+
+    #[test]
     fn what_becomes_of_new_flows_is_told_where_no_uplink_leads_out() {
         let mut status = Status {
             version: String::new(),
@@ -236,6 +261,7 @@ Notes:
             active: Active { ipv4: vec![], ipv6: vec![] },
             blocked: Families::default(),
             forwarding: Families::default(),
+            alerts: vec![],
             notes: vec![],
         };
         let told = |status: &Status| render(status, OffsetDateTime::UNIX_EPOCH);
