@@ -45,13 +45,12 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
             let interface = IfName::new(&uplink.interface)
                 .ok_or_else(|| Failure::new("its interface has no usable name"))?;
             let name = UplinkName::try_from(uplink.name.clone()).map_err(Failure::new)?;
-            let (path, changed) = config::edit(Path::new(config::MAIN_FILE), &name, &interface, &assignments).map_err(
-                |error| {
+            let (path, changed) = config::edit(Path::new(config::MAIN_FILE), &name, &interface, &assignments)
+                .map_err(|error| {
                     let denied = matches!(&error, config::Error::Write { source, .. }
                         if source.kind() == std::io::ErrorKind::PermissionDenied);
                     refused(denied, &error)
-                },
-            )?;
+                })?;
             client.call("Reload", &()).await?;
             told(&path, changed, &assignments)
         }

@@ -165,11 +165,11 @@ fn share(text: &mut String, family: Family, status: &Status, names: &[String], b
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::status::{Active, Families};
 
-    fn uplink(name: &str, slot: u8, weight: u16) -> UplinkStatus {
+    pub(in crate::cli) fn uplink(name: &str, slot: u8, weight: u16) -> UplinkStatus {
         UplinkStatus {
             name: name.into(),
             interface: format!("eth{slot}"),

@@ -204,7 +204,8 @@ name = \"fiber\"
         let folder = Folder::new("edit-nothing");
         assert_eq!(set(&folder, &["weight=", "name="]), Ok((folder.path(OURS), false)));
         assert!(!folder.path(OURS).exists());
-        let changed = [&["weight=2"], &["weight=2"], &["name="], &["weight="]].map(|a| set(&folder, a).unwrap().1);
+        let changed =
+            [&["weight=2"], &["weight=2"], &["name="], &["weight="]].map(|a| set(&folder, a).unwrap().1);
         assert_eq!(changed, [true, false, false, true]);
     }
 

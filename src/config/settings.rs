@@ -227,13 +227,18 @@ mod tests {
             ("prefix", "2001:db8:1::/56;2001:db8:2::/65"),
             ("probes", "icmp:192.0.2.1;none"),
         ]);
-        let cited = ["probes: tcp:192.0.2.2 is", "prefix: 2001:db8:2::/65 is", "probes: icmp:192.0.2.1;none is"];
+        let cited =
+            ["probes: tcp:192.0.2.2 is", "prefix: 2001:db8:2::/65 is", "probes: icmp:192.0.2.1;none is"];
         assert_eq!(problems.len(), cited.len(), "{problems:?}");
         for (problem, cited) in problems.iter().zip(cited) {
             assert!(problem.starts_with(cited), "{problem}");
         }
         // The same words stand beside a profile's key, where no program is run.
-        assert!(problems[0].contains("command:/PATH in the files under /etc/uplinkd only"), "{}", problems[0]);
+        assert!(
+            problems[0].contains("command:/PATH in the files under /etc/uplinkd only"),
+            "{}",
+            problems[0]
+        );
     }
 
     #[test]
