@@ -48,7 +48,7 @@ enum Command {
         #[arg(long)]
         json: bool,
         /// The main configuration file, for --full.
-        #[arg(long, default_value = config::MAIN_FILE)]
+        #[arg(long, requires = "full", default_value = config::MAIN_FILE)]
         config: PathBuf,
     },
     /// Check the configuration with the daemon's own loader.

@@ -329,10 +329,8 @@ impl Daemon {
         let mut status = self.rounds.status();
         self.events.date(&mut status);
         self.probing.describe(&mut status);
-        status.notes.splice(0..0, self.distrust.clone());
-        if self.resting {
-            status.notes.insert(0, "flushed: nothing is managed until `uplinkctl reload`".into());
-        }
+        let resting = self.resting.then(|| "flushed: nothing is managed until `uplinkctl reload`".to_owned());
+        status.alerts.extend(resting.into_iter().chain(self.distrust.clone()));
         status
     }
 

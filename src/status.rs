@@ -24,8 +24,14 @@ pub struct Status {
     pub uplinks: Vec<UplinkStatus>,
     /// The names of the uplinks that new flows use.
     pub active: Active,
+    /// Whether the managers' own default routes are blocked, as `all-down` wants it while no uplink leads out.
+    #[serde(default)]
+    pub blocked: Families,
     /// Whether the machine forwards packets.
-    pub forwarding: Forwarding,
+    pub forwarding: Families,
+    /// What people should know ahead of everything else: the daemon does not do what its files say.
+    #[serde(default)]
+    pub alerts: Vec<String>,
     /// What people should know.
     pub notes: Vec<String>,
 }
@@ -39,13 +45,19 @@ pub struct Active {
     pub ipv6: Vec<String>,
 }
 
-/// Whether packets are forwarded, by family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Forwarding {
-    /// IPv4.
+/// Whether something is so, by family.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Families {
+    /// Of IPv4.
     pub ipv4: bool,
-    /// IPv6.
+    /// Of IPv6.
     pub ipv6: bool,
+}
+
+impl From<PerFamily<bool>> for Families {
+    fn from(PerFamily { v4: ipv4, v6: ipv6 }: PerFamily<bool>) -> Self {
+        Families { ipv4, ipv6 }
+    }
 }
 
 /// One uplink.
@@ -262,7 +274,9 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uplinks,
             active: Active { ipv4: names(Family::V4), ipv6: names(Family::V6) },
-            forwarding: Forwarding { ipv4: forwards.v4, ipv6: forwards.v6 },
+            blocked: PerFamily::from_fn(|family| plan.blocks(family)).into(),
+            forwarding: forwards.into(),
+            alerts: Vec::new(),
             notes: plan.notes.clone(),
         }
     }

@@ -97,9 +97,15 @@ fn a_good_file_is_good() {
 
 #[test]
 fn a_wrong_command_line_is_told_from_a_failure() {
-    for arguments in
-        [&["frobnicate"][..], &["set"], &["set", "x"], &["nudge", "--wait", "soon"], &["status", "x", "y"]]
-    {
+    for arguments in [
+        &["frobnicate"][..],
+        &["set"],
+        &["set", "x"],
+        &["nudge", "--wait", "soon"],
+        &["status", "x", "y"],
+        // Without --full the daemon answers, which has a configuration of its own.
+        &["plan", "--config", "x"],
+    ] {
         let Said(code, _, stderr) = uplinkctl(arguments);
         assert_eq!(code, Some(2), "{arguments:?}: {stderr}");
     }

@@ -9,9 +9,9 @@ use zbus::zvariant::{DynamicType, Type};
 use zbus::{Connection, Message};
 
 use super::Failure;
-use crate::exit;
 use crate::service::{BUS_NAME, PATH};
 use crate::status::{Status, UplinkStatus};
+use crate::{config, exit};
 
 /// How long the daemon may take to answer a question.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -79,12 +79,7 @@ impl Client {
 
     /// The uplink of a name, or of an interface.
     pub(super) async fn uplink(&self, name: &str) -> Result<UplinkStatus, Failure> {
-        let uplinks = self.status().await?.uplinks;
-        let names: Vec<_> = uplinks.iter().map(|uplink| uplink.name.clone()).collect();
-        let found = uplinks.into_iter().find(|uplink| uplink.name == name || uplink.interface == name);
-        found.ok_or_else(|| {
-            Failure::new(format!("no uplink is called {name:?}; there are: {}", names.join(", ")))
-        })
+        meant(self.status().await?.uplinks, name)
     }
 
     async fn send<B: Serialize + DynamicType>(&self, method: &str, body: &B) -> Result<Message, Failure> {
@@ -97,6 +92,36 @@ impl Client {
     }
 }
 
+/// The uplink of a name, or of an interface, among these.
+///
+/// What is the name of one and the interface of another is refused: to drain the wrong one may cut a machine off.
+pub(super) fn meant(mut uplinks: Vec<UplinkStatus>, name: &str) -> Result<UplinkStatus, Failure> {
+    let named = uplinks.iter().position(|uplink| uplink.name == name);
+    let on = uplinks.iter().position(|uplink| uplink.interface == name && uplink.name != name);
+    let (index, other) = match (named, on) {
+        (Some(named), Some(on)) if uplinks[named].interface != name => (named, Some(on)),
+        (Some(index), _) | (None, Some(index)) => (index, None),
+        (None, None) => {
+            let names: Vec<_> = uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
+            let why = format!("no uplink is called {name:?}; there are: {}", names.join(", "));
+            return Err(Failure::new(why));
+        }
+    };
+    match other {
+        None => Ok(uplinks.swap_remove(index)),
+        Some(other) => Err(ambiguous(&uplinks[index], &uplinks[other])),
+    }
+}
+
+fn ambiguous(named: &UplinkStatus, on: &UplinkStatus) -> Failure {
+    let (name, interface, other) = (&named.name, &named.interface, &on.name);
+    Failure::new(format!(
+        "{name:?} is ambiguous: it is the name of the uplink on {interface} and the interface of {other}; say \
+         {interface} or {other}, or give one of them another name in {}",
+        config::MAIN_FILE
+    ))
+}
+
 /// What the daemon said, without the name of the D-Bus error in front.
 fn failure(error: zbus::Error) -> Failure {
     let zbus::Error::MethodError(name, text, _) = &error else { return Failure::new(error) };
@@ -107,4 +132,34 @@ fn failure(error: zbus::Error) -> Failure {
         _ => exit::FAILURE,
     };
     Failure::with(code, text.as_deref().unwrap_or(name.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::status::tests::uplink;
+
+    #[test]
+    fn an_uplink_is_found_by_its_name_and_by_its_interface() {
+        let found = |name: &str| meant(vec![uplink("dsl", 1, 1), uplink("eth2", 2, 1)], name).map(|u| u.slot);
+        for (name, slot) in [("dsl", 1), ("eth1", 1), ("eth2", 2)] {
+            assert_eq!(found(name).ok(), Some(slot), "{name}");
+        }
+        assert_eq!(found("lte").unwrap_err().text, "no uplink is called \"lte\"; there are: dsl, eth2");
+    }
+
+    #[test]
+    fn a_name_that_is_the_interface_of_another_is_refused_in_either_order() {
+        let (named, on) = (uplink("eth2", 1, 1), uplink("cable", 2, 1));
+        for uplinks in [vec![named.clone(), on.clone()], vec![on, named]] {
+            assert_eq!(
+                meant(uplinks.clone(), "eth2").unwrap_err().text,
+                "\"eth2\" is ambiguous: it is the name of the uplink on eth1 and the interface of cable; say eth1 or \
+                 cable, or give one of them another name in /etc/uplinkd/uplinkd.toml"
+            );
+            for (name, slot) in [("eth1", 1), ("cable", 2)] {
+                assert_eq!(meant(uplinks.clone(), name).map(|u| u.slot).ok(), Some(slot), "{name}");
+            }
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
     let assignments = assignments.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
     let client = Client::connect().await?;
     let uplink = client.uplink(name).await?;
-    let place = match (uplink.manager, &uplink.profile) {
+    let done = match (uplink.manager, &uplink.profile) {
         (Some(Manager::NetworkManager), Some(profile)) => {
             if assignments.iter().any(Assignment::runs_programs) {
                 return Err(Failure::with(exit::USAGE, config::NO_PROGRAMS));
@@ -39,26 +39,37 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
                     ", which is gone after a reboot because the profile is kept in memory only"
                 }
             };
-            format!("NetworkManager's profile {:?}{fleeting}", profile.id)
+            format!("written to NetworkManager's profile {:?}{fleeting}", profile.id)
         }
         _ => {
             let interface = IfName::new(&uplink.interface)
                 .ok_or_else(|| Failure::new("its interface has no usable name"))?;
             let name = UplinkName::try_from(uplink.name.clone()).map_err(Failure::new)?;
-            let path = config::edit(Path::new(config::MAIN_FILE), &name, &interface, &assignments).map_err(
-                |error| {
+            let (path, changed) = config::edit(Path::new(config::MAIN_FILE), &name, &interface, &assignments)
+                .map_err(|error| {
                     let denied = matches!(&error, config::Error::Write { source, .. }
                         if source.kind() == std::io::ErrorKind::PermissionDenied);
                     refused(denied, &error)
-                },
-            )?;
+                })?;
             client.call("Reload", &()).await?;
-            path.display().to_string()
+            told(&path, changed, &assignments)
         }
     };
-    print(&format!("written to {place}\n"))?;
+    print(&format!("{done}\n"))?;
     client.call("Nudge", &WAIT_SECONDS).await?;
     overruled(&client, &uplink, &assignments).await
+}
+
+/// What was done to the file.
+fn told(path: &Path, changed: bool, assignments: &[Assignment]) -> String {
+    let path = path.display();
+    match changed {
+        true => format!("written to {path}"),
+        false if assignments.iter().all(|assignment| assignment.value().is_none()) => {
+            format!("nothing to take back: {path} does not say it")
+        }
+        false => format!("nothing to write: {path} says so already"),
+    }
 }
 
 /// Why it could not be written, and who could do it.
@@ -102,4 +113,20 @@ async fn overruled(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_whether_anything_was_written() {
+        let said = |changed, texts: &[&str]| {
+            let assignments: Vec<Assignment> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            told(Path::new("/etc/x.toml"), changed, &assignments)
+        };
+        assert_eq!(said(true, &["weight=2", "name="]), "written to /etc/x.toml");
+        assert_eq!(said(false, &["weight=2", "name="]), "nothing to write: /etc/x.toml says so already");
+        assert_eq!(said(false, &["name=", "tier="]), "nothing to take back: /etc/x.toml does not say it");
+    }
 }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::client::Client;
+use super::client::{Client, meant};
 use super::{Failure, print};
 use crate::core::net::Family;
 use crate::status::{LegStatus, Status, UplinkStatus};
@@ -21,16 +21,18 @@ pub(super) async fn run(name: Option<&str>, json: bool) -> Result<(), Failure> {
         }
         return print(&render(&client.status().await?, OffsetDateTime::now_utc()));
     };
-    let uplink = client.uplink(name).await?;
+    let status = client.status().await?;
+    let alerts = alerts(&status);
+    let uplink = meant(status.uplinks, name)?;
     match json {
         true => print(&format!("{}\n", serde_json::to_string(&uplink).map_err(Failure::new)?)),
-        false => print(&detail::render(&uplink, OffsetDateTime::now_utc())),
+        false => print(&(alerts + &detail::render(&uplink, OffsetDateTime::now_utc()))),
     }
 }
 
 /// The table.
 pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
-    let mut text = String::new();
+    let mut text = alerts(status);
     let forwards = match (status.forwarding.ipv4, status.forwarding.ipv6) {
         (true, true) => "forwards ipv4 and ipv6",
         (true, false) => "forwards ipv4",
@@ -55,8 +57,8 @@ pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
         table(&mut text, &[vec![head], legs].concat());
         text.push('\n');
     }
-    share(&mut text, Family::V4, status, &status.active.ipv4);
-    share(&mut text, Family::V6, status, &status.active.ipv6);
+    share(&mut text, Family::V4, status, &status.active.ipv4, status.blocked.ipv4);
+    share(&mut text, Family::V6, status, &status.active.ipv6, status.blocked.ipv6);
     if !status.notes.is_empty() {
         text.push_str("\nNotes:\n");
         for note in &status.notes {
@@ -64,6 +66,11 @@ pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
         }
     }
     text
+}
+
+/// What stands ahead of everything else.
+fn alerts(status: &Status) -> String {
+    status.alerts.iter().map(|alert| format!("{alert}\n\n")).collect()
 }
 
 fn row(uplink: &UplinkStatus) -> [String; 7] {
@@ -138,7 +145,7 @@ fn table<const N: usize>(text: &mut String, rows: &[[String; N]]) {
     }
 }
 
-fn share(text: &mut String, family: Family, status: &Status, names: &[String]) {
+fn share(text: &mut String, family: Family, status: &Status, names: &[String], blocked: bool) {
     let weight =
         |name: &String| status.uplinks.iter().find(|u| u.name == *name).map_or(1, |u| u32::from(u.weight));
     let total: u32 = names.iter().map(weight).sum();
@@ -147,6 +154,9 @@ fn share(text: &mut String, family: Family, status: &Status, names: &[String]) {
     let offered =
         |uplink: &UplinkStatus| uplink.legs().iter().any(|(of, leg)| *of == family && leg.state != "absent");
     let parts = match parts.is_empty() {
+        true if blocked => {
+            "no uplink; nothing leaves by the managers' own default routes (all-down = \"block\")".to_owned()
+        }
         true if status.uplinks.iter().any(offered) => "no uplink; the managers' own routes decide".to_owned(),
         true => "no uplink".to_owned(),
         false => parts.join(", "),
@@ -155,11 +165,11 @@ fn share(text: &mut String, family: Family, status: &Status, names: &[String]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::status::{Active, Forwarding};
+    use crate::status::{Active, Families};
 
-    fn uplink(name: &str, slot: u8, weight: u16) -> UplinkStatus {
+    pub(in crate::cli) fn uplink(name: &str, slot: u8, weight: u16) -> UplinkStatus {
         UplinkStatus {
             name: name.into(),
             interface: format!("eth{slot}"),
@@ -195,7 +205,9 @@ mod tests {
             version: "1.2.3".into(),
             uplinks: vec![uplink("dsl", 1, 2), uplink("cable", 2, 1)],
             active: Active { ipv4: vec!["dsl".into(), "cable".into()], ipv6: vec![] },
-            forwarding: Forwarding { ipv4: true, ipv6: false },
+            blocked: Families::default(),
+            forwarding: Families { ipv4: true, ipv6: false },
+            alerts: vec![],
             notes: vec!["something".into()],
         };
         let expected = "\
@@ -222,5 +234,45 @@ Notes:
                 "IPV4                               IPV6"
             )
         );
+    }
+
+    #[test]
+    fn that_no_configuration_is_in_use_stands_ahead_of_everything_else() {
+        let status = Status {
+            version: "1.2.3".into(),
+            uplinks: vec![],
+            active: Active { ipv4: vec![], ipv6: vec![] },
+            blocked: Families::default(),
+            forwarding: Families::default(),
+            alerts: vec!["NO CONFIGURATION IS IN USE: a file\n  is broken".into()],
+            notes: vec!["something".into()],
+        };
+        let told = render(&status, OffsetDateTime::UNIX_EPOCH);
+        let head = "NO CONFIGURATION IS IN USE: a file\n  is broken\n\nuplinkd 1.2.3: no uplinks;";
+        assert!(told.starts_with(head), "{told}");
+        assert!(told.ends_with("Notes:\n  - something\n"), "{told}");
+    }
+
+    #[test]
+    fn what_becomes_of_new_flows_is_told_where_no_uplink_leads_out() {
+        let mut status = Status {
+            version: String::new(),
+            uplinks: vec![uplink("dsl", 1, 2)],
+            active: Active { ipv4: vec![], ipv6: vec![] },
+            blocked: Families::default(),
+            forwarding: Families::default(),
+            alerts: vec![],
+            notes: vec![],
+        };
+        let told = |status: &Status| render(status, OffsetDateTime::UNIX_EPOCH);
+        let kept = told(&status);
+        assert!(kept.contains("\nNew ipv4 flows: no uplink; the managers' own routes decide\n"), "{kept}");
+        status.blocked.ipv4 = true;
+        let blocked = told(&status);
+        assert!(
+            blocked.contains("\nNew ipv4 flows: no uplink; nothing leaves by the managers' own"),
+            "{blocked}"
+        );
+        assert!(blocked.contains("\nNew ipv6 flows: no uplink\n"), "{blocked}");
     }
 }

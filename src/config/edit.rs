@@ -47,13 +47,13 @@ pub enum Error {
 /// Makes assignments to the link of an interface, in `conf.d` beside a main file.
 ///
 /// They go into the last section that matches exactly this interface, or into a new one with the uplink's name as its
-/// comment. Returns the path of the file.
+/// comment. Returns the path of the file, and whether it had to be changed.
 pub fn edit(
     main: &Path,
     uplink: &UplinkName,
     interface: &IfName,
     assignments: &[Assignment],
-) -> Result<PathBuf, Error> {
+) -> Result<(PathBuf, bool), Error> {
     let path = directory(main).join(FILE);
     let (mut sources, problems) = sources(main);
     if !problems.is_empty() {
@@ -68,10 +68,11 @@ pub fn edit(
     let new = edited(&path, &old, uplink, interface, assignments)?;
     sources.insert(place, Source::new(&path, &new));
     resolve(&sources, Vec::new())?;
-    if new != old {
+    let changed = new != old;
+    if changed {
         replace(&path, &new).map_err(|source| Error::Write { path: path.clone(), source })?;
     }
-    Ok(path)
+    Ok((path, changed))
 }
 
 fn edited(
@@ -164,7 +165,7 @@ mod tests {
     const OURS: &str = "conf.d/50-uplinkctl.toml";
 
     /// Does what `uplinkctl set fiber …` does to the link on eth0.
-    fn set(folder: &Folder, assignments: &[&str]) -> Result<PathBuf, String> {
+    fn set(folder: &Folder, assignments: &[&str]) -> Result<(PathBuf, bool), String> {
         let assignments: Vec<Assignment> = assignments.iter().map(|text| text.parse().unwrap()).collect();
         let (uplink, interface) = (UplinkName::new("fiber").unwrap(), IfName::new("eth0").unwrap());
         edit(&folder.main(), &uplink, &interface, &assignments).map_err(|error| {
@@ -177,8 +178,8 @@ mod tests {
     fn the_file_is_made_and_changed() {
         let folder = Folder::new("edit-new");
         fs::remove_dir(folder.path("conf.d")).unwrap();
-        let path = set(&folder, &["weight=2", "metered=true", "name=fiber"]).unwrap();
-        assert_eq!(path, folder.path(OURS));
+        let (path, changed) = set(&folder, &["weight=2", "metered=true", "name=fiber"]).unwrap();
+        assert_eq!((&path, changed), (&folder.path(OURS), true));
         assert_eq!(
             folder.read(OURS),
             "# Written by `uplinkctl set`. To edit it by hand is fine: comments stay.
@@ -201,8 +202,11 @@ name = \"fiber\"
     #[test]
     fn nothing_is_written_where_nothing_changes() {
         let folder = Folder::new("edit-nothing");
-        set(&folder, &["weight=", "name="]).unwrap();
+        assert_eq!(set(&folder, &["weight=", "name="]), Ok((folder.path(OURS), false)));
         assert!(!folder.path(OURS).exists());
+        let changed =
+            [&["weight=2"], &["weight=2"], &["name="], &["weight="]].map(|a| set(&folder, a).unwrap().1);
+        assert_eq!(changed, [true, false, false, true]);
     }
 
     #[test]

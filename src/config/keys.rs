@@ -19,7 +19,7 @@ pub struct Key<T> {
     pub(super) put: fn(&mut T, &Value) -> Option<()>,
 }
 
-impl<T> Key<T> {
+impl<T: Default> Key<T> {
     /// The key of a name.
     pub(super) fn find(keys: &'static [Key<T>], name: &str) -> Option<&'static Key<T>> {
         keys.iter().find(|key| key.name == name)
@@ -38,7 +38,20 @@ impl<T> Key<T> {
     /// Puts a value that was written without TOML's quotes, and tells how it was understood.
     pub(super) fn put_text(&self, to: &mut T, text: &str) -> Result<Value, Refusal> {
         let value = self.kind.read(text).filter(|value| self.put(to, value));
-        value.ok_or_else(|| Refusal::value(self.name, text, self.allowed))
+        value.ok_or_else(|| self.refusal(self.culprit(text).unwrap_or(text)))
+    }
+
+    /// Why it does not allow a value that was written like this.
+    pub(super) fn refusal(&self, written: &str) -> Refusal {
+        Refusal::value(self.name, written, self.allowed)
+    }
+
+    /// The first of several texts with `;` between them that it would not allow alone either; none where each is good, and
+    /// only all of them together are not.
+    pub(super) fn culprit<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let several = self.kind == Kind::Texts && text.contains(';');
+        let is_bad = |text: &&str| !self.put(&mut T::default(), &Value::Text((*text).to_owned()));
+        text.split(';').map(str::trim).find(is_bad).filter(|_| several)
     }
 }
 

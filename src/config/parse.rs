@@ -176,7 +176,7 @@ impl<'s> Document<'s> {
         (self.flaws.len() == flaws).then_some(matcher)
     }
 
-    fn put<T>(&mut self, key: &Key<T>, to: &mut T, value: &Spanned<DeValue>) {
+    fn put<T: Default>(&mut self, key: &Key<T>, to: &mut T, value: &Spanned<DeValue>) {
         let items = match value.get_ref() {
             DeValue::Array(items) if key.kind == Kind::Texts && !items.is_empty() => items,
             _ => std::slice::from_ref(value),
@@ -185,7 +185,8 @@ impl<'s> Document<'s> {
             if plain(item.get_ref()).is_some_and(|plain| key.put(to, &plain)) {
                 continue;
             }
-            let refusal = Refusal::value(key.name, self.written(item.span()), key.allowed);
+            let culprit = item.get_ref().as_str().and_then(|text| key.culprit(text));
+            let refusal = key.refusal(culprit.unwrap_or(self.written(item.span())));
             self.flaw(item.span(), format!("{refusal}{}", quotes(key.kind, item.get_ref())));
         }
     }

@@ -221,6 +221,27 @@ mod tests {
     }
 
     #[test]
+    fn of_a_list_the_one_that_is_wrong_is_cited() {
+        let (_, problems) = Settings::from_pairs([
+            ("probes", "icmp:192.0.2.1; tcp:192.0.2.2 ;dns:192.0.2.3"),
+            ("prefix", "2001:db8:1::/56;2001:db8:2::/65"),
+            ("probes", "icmp:192.0.2.1;none"),
+        ]);
+        let cited =
+            ["probes: tcp:192.0.2.2 is", "prefix: 2001:db8:2::/65 is", "probes: icmp:192.0.2.1;none is"];
+        assert_eq!(problems.len(), cited.len(), "{problems:?}");
+        for (problem, cited) in problems.iter().zip(cited) {
+            assert!(problem.starts_with(cited), "{problem}");
+        }
+        // The same words stand beside a profile's key, where no program is run.
+        assert!(
+            problems[0].contains("command:/PATH in the files under /etc/uplinkd only"),
+            "{}",
+            problems[0]
+        );
+    }
+
+    #[test]
     fn probes_are_a_list_with_semicolons_and_not_too_many() {
         let read = |text: &str| Assignment::new("probes", text).map(|_| ());
         assert!(read("icmp:192.0.2.1; dns:192.0.2.2").is_ok());

@@ -56,7 +56,8 @@ pub static SETTINGS: [Key<Settings>; 20] = [
     Key {
         name: "probes",
         allowed: "none, or at most 16 of icmp:HOST, tcp:HOST:PORT, dns:SERVER[/NAME], http://… or https://… with \
-                  status=NUMBER and body=TEXT, arp, command:/PATH; outside of TOML with ; between them",
+                  status=NUMBER and body=TEXT, arp, and command:/PATH in the files under /etc/uplinkd only; outside of TOML with ; between \
+                  them",
         help: "whom to ask whether it leads out; a list of well-known servers unless told otherwise",
         kind: Kind::Texts,
         put: |settings, value| {

@@ -26,7 +26,7 @@ use super::layout::{BALANCED_TABLE, Base, MARK_MASK, Slot};
 use super::net::{Family, Mark, PerFamily, UplinkName};
 use super::nft::{ETHERNET_MTU, Ruleset, Translation};
 use super::observed::{DefaultRoute, Observed};
-use super::route::RouteKey;
+use super::route::{Route, RouteKey};
 use super::slots::Slots;
 use super::tending::Tending;
 use super::text::on_one_line;
@@ -187,6 +187,13 @@ fn clashes(observed: &Observed, notes: &mut Vec<String>) {
 }
 
 impl Plan {
+    /// Whether the managers' own default routes are kept from being used, because no uplink leads out.
+    pub fn blocks(&self, family: Family) -> bool {
+        let dead_end =
+            |route: &Route| route.key.table == BALANCED_TABLE && route.key.dest == family.default_prefix();
+        self.desired.routes.iter().any(|route| dead_end(route) && route.hops.is_empty())
+    }
+
     /// The name of the uplink that has a slot.
     pub fn name_of(&self, slot: Slot) -> Option<&UplinkName> {
         self.uplinks.iter().find(|u| u.slot == slot).map(|u| &u.name)

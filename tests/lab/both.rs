@@ -29,6 +29,10 @@ fn nothing_leads_out(lab: &Lab, block: bool) {
     assert_eq!(of_managers, 2, "the managers' own stand: {routes:?}");
     assert_eq!(ours(&routes), [""; 0], "{routes:?}");
     assert_eq!(blocked(lab), block);
+    assert_eq!(status["blocked"]["ipv4"], block);
+    let told = lab.machine.cmd(&["uplinkctl"]).ok();
+    let said = |words: &str| told.contains(&format!("New ipv4 flows: no uplink; {words}"));
+    assert!(said(if block { "nothing leaves" } else { "the managers' own routes decide" }), "{told}");
     // What is meant for one ISP's device still goes by its gateway, or nobody would find out that it is back.
     let way = lab.machine.netns().cmd(&["ip", "-4", "route", "get", "1.1.1.1", "oif", "eth1"]).ok();
     assert!(way.contains("via 192.168.1.254"), "{way}");

@@ -10,10 +10,10 @@ use crate::kit::{Lab, Spec, lab_or_skip};
 const LIMIT: Duration = Duration::from_secs(10);
 const FILE: &str = "/etc/uplinkd/conf.d/10-test.toml";
 
-/// The notes of a status, one a line.
+/// The alerts and notes of a status, one a line.
 pub(crate) fn notes(status: &Value) -> String {
-    let notes = status["notes"].as_array().map_or(&[][..], Vec::as_slice);
-    notes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
+    let list = |key: &str| status[key].as_array().map_or(&[][..], Vec::as_slice);
+    list("alerts").iter().chain(list("notes")).filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
 }
 
 /// Writes a section about ISP 1's uplink, and has it read.
@@ -83,8 +83,11 @@ fn a_start_with_a_broken_file_brings_the_uplinks_up_and_says_so() {
     // As a reboot does: nothing of ours is in the kernel.
     lab.machine.sh("uplinkctl flush; systemctl stop uplinkd; systemctl start uplinkd").ok();
     let told = lab.machine.wait_active(2);
-    assert!(told["notes"][0].as_str().is_some_and(|note| note.starts_with("NO CONFIGURATION IS IN USE")));
-    println!("{}", lab.machine.cmd(&["uplinkctl"]).ok());
+    assert!(notes(&told).starts_with("NO CONFIGURATION IS IN USE"));
+    for arguments in [&["uplinkctl"][..], &["uplinkctl", "status", "eth1"]] {
+        let told = lab.machine.cmd(arguments).ok();
+        assert!(told.starts_with("NO CONFIGURATION IS IN USE"), "{told}");
+    }
     let said = lab.machine.cmd(&["uplinkctl", "reload"]);
     assert_eq!(said.status.code(), Some(78), "{said}");
     assert!(notes(&lab.machine.status()).starts_with("NO CONFIGURATION IS IN USE"));

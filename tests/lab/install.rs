@@ -130,6 +130,7 @@ fn what_is_foreign_is_the_same_before_during_and_after() {
     settled(&lab, &without_our_sysctls(&before), without_our_sysctls);
     machine.sh("apt-get -q -y remove uplinkd").ok();
     assert_eq!(ours(machine), "");
+    assert_eq!(machine.sh("ls -d /run/uplinkd*").stdout, "");
     settled(&lab, &before, str::to_owned);
     // What the machine forwards without us is forwarded as before.
     let shares = connect_many(&lab.client().ns, &Via::any(), 20, &echoes4());

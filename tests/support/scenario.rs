@@ -79,7 +79,9 @@ fn told(Round { plan, changes }: &Round) -> String {
         let names: Vec<_> = plan.active[family].iter().filter_map(|&slot| plan.name_of(slot)).collect();
         let names: Vec<_> = names.iter().map(|name| name.as_str()).collect();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
-        let _ = writeln!(text, "active {family}: {names}");
+        let blocked =
+            if plan.blocks(family) { "; nothing leaves by the managers' own default routes" } else { "" };
+        let _ = writeln!(text, "active {family}: {names}{blocked}");
     }
     text.extend(plan.notes.iter().map(|note| format!("note: {note}\n")));
     text.push('\n');

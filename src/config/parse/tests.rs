@@ -134,6 +134,9 @@ fn wrong_health_is_told() {
             .starts_with("3:27: probes: \"udp:1.1.1.1:7\" is not allowed; none, or at most 16 of icmp:HOST"),
         "{told:?}"
     );
+    // As uplinkctl set writes them.
+    let told = setting("probes = \"icmp:1.1.1.1; udp:1.1.1.1:7\"");
+    assert!(told[0].starts_with("3:10: probes: udp:1.1.1.1:7 is not allowed; none, or"), "{told:?}");
 }
 
 #[test]
