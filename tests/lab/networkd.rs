@@ -130,7 +130,7 @@ fn a_lease_that_names_another_router_is_followed() {
     let moved = "192.168.1.253";
     lab.isp(1).move_gateway(moved.parse().expect("an address"));
     let start = Instant::now();
-    // A question that met no server is asked again after a minute (RFC 2131, 4.4.5).
+    // A question that met no server is asked again after half of what is left of two minutes.
     let limit = Duration::from_secs(150);
     lab.machine.wait_status("the other router", limit, |s| on(s, "eth1")["ipv4"]["gateway"] == moved);
     println!("FIGURE followed {:?} after the modem moved; leases are renewed after 4 s", start.elapsed());

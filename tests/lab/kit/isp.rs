@@ -336,12 +336,18 @@ impl Isp {
             .arg(format!("--server={}", internet4(DNS)));
         // [::] stands for the modem itself.
         let (resolver4, resolver6) = spec.resolvers.unwrap_or((spec.gateway, Ipv6Addr::UNSPECIFIED));
+        // Who has met no server asks again after half of what is left (RFC 2131, 4.4.5); this is dnsmasq's shortest.
+        let lasts = if spec.renew.is_some() { "2m" } else { "1h" };
         let router = if spec.classless { host(spec.subnet, 253) } else { spec.gateway };
         if spec.dhcp {
             dnsmasq
                 .args(["--dhcp-authoritative", "--dhcp-ignore-clid", "--log-dhcp"])
                 .arg(format!("--dhcp-leasefile={}", file("leases").display()))
-                .arg(format!("--dhcp-range={},static,{},1h", spec.subnet.network(), spec.subnet.netmask()))
+                .arg(format!(
+                    "--dhcp-range={},static,{},{lasts}",
+                    spec.subnet.network(),
+                    spec.subnet.netmask()
+                ))
                 .arg(format!("--dhcp-host=02:77:00:00:00:{:02x},{}", self.number, spec.lease))
                 .arg(format!("--dhcp-option=option:router,{router}"))
                 .arg(format!("--dhcp-option=option:dns-server,{resolver4}"));

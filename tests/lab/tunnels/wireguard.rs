@@ -44,17 +44,18 @@ const NETWORK_MANAGER: Way = Way {
     down: "ip rule del pref 31000; ip rule del pref 31001; ip route flush table 52000",
 };
 
-/// systemd.netdev(5) FirewallMark= and RouteTable=, systemd.network(5) `[RoutingPolicyRule]` with InvertRule=.
+/// systemd.netdev(5) FirewallMark= and RouteTable=, systemd.network(5) `[RoutingPolicyRule]` with InvertRule=. Without the
+/// rule for the LAN the tunnel would take that as well, with us as without us.
 const NETWORKD: Way = Way {
     device: "wg0",
     interface: "Table = off\nFwMark = 0x8888",
     up: "ip route add default dev wg0 proto static table 1000
+        ip rule add pref 29999 to 10.77.0.0/24 lookup main
         ip rule add pref 30000 proto static not fwmark 0x8888 lookup 1000",
-    down: "ip rule del pref 30000; ip route flush table 1000",
+    down: "ip rule del pref 29999; ip rule del pref 30000; ip route flush table 1000",
 };
 
-/// The same with the preference that is copied from manual to manual: no block can stand ahead of 10. Without the rule
-/// for the LAN the tunnel would take that as well.
+/// The same with the preference that is copied from manual to manual: no block can stand ahead of 10.
 const NETWORKD_FIRST: Way = Way {
     up: "ip route add default dev wg0 proto static table 1000
         ip rule add pref 9 to 10.77.0.0/24 lookup main
@@ -63,11 +64,12 @@ const NETWORKD_FIRST: Way = Way {
     ..NETWORKD
 };
 
-/// `ipRules` of wgengine/router/router_linux.go, Tailscale 1.x, with an exit node.
+/// `ipRules` of wgengine/router/router_linux.go, Tailscale 1.x, with an exit node and `--exit-node-allow-lan-access`.
 const TAILSCALE: Way = Way {
     device: "tailscale0",
     interface: "Table = off\nFwMark = 0x80000",
     up: "ip route add default dev tailscale0 table 52
+        ip route add throw 10.77.0.0/24 table 52
         ip rule add pref 5210 fwmark 0x80000/0xff0000 lookup main
         ip rule add pref 5230 fwmark 0x80000/0xff0000 lookup default
         ip rule add pref 5250 fwmark 0x80000/0xff0000 unreachable
