@@ -94,7 +94,7 @@ install: ## Install what `make build` built below DESTDIR (the only list of inst
 	$(INSTALL) -d -m 755 '$(DESTDIR)/etc/uplinkd/conf.d'
 	for hook in look hook; do \
 	    $(INSTALL) -D -m 755 "dispatcher.d/$$hook" "$(DESTDIR)/usr/libexec/uplinkd/$$hook" || exit 1; done
-	$(INSTALL) -D -m 644 dispatcher.d/dhcp '$(DESTDIR)/usr/libexec/uplinkd/dhcp'
+	$(INSTALL) -D -m 644 dispatcher.d/dhcp '$(DESTDIR)/usr/share/uplinkd/dhcp'
 	$(INSTALL) -D -m 755 dispatcher.d/90-uplinkd '$(DESTDIR)/usr/lib/NetworkManager/dispatcher.d/90-uplinkd'
 	$(INSTALL) -d -m 755 '$(DESTDIR)/usr/lib/NetworkManager/dispatcher.d/pre-up.d'
 	cp -Pf dispatcher.d/pre-up.d/90-uplinkd '$(DESTDIR)/usr/lib/NetworkManager/dispatcher.d/pre-up.d/'
