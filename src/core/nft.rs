@@ -28,6 +28,9 @@ const EVICTED_4: &str = "evicted_4";
 /// The same of IPv6.
 const EVICTED_6: &str = "evicted_6";
 
+/// The chain that resets them.
+const RESET: &str = "reset_evicted";
+
 /// How many connections a set holds, and how long: a client that sleeps on may miss the moment, but by its next
 /// keepalive it should learn that its connection is gone. One that begins anew with the same ports is not meant
 /// and not met, as it begins with a SYN.
@@ -35,9 +38,11 @@ const EVICTED_FOR: &str = "size 65536; flags timeout; timeout 10m;";
 
 /// The text that has the loaded table reset these connections when their near end next sends something.
 ///
-/// With `afresh` it forgets all that it was told before. Fails to load where our table is not loaded.
+/// With `afresh` it forgets all that it was told before. Fails to load where our table is not loaded, as it asks for a chain
+/// of it first. The elements stand in a declaration of their set: for the command `add element` nft reads all the elements
+/// of everybody's tables first, a second for a list of 100 000 addresses.
 pub fn condemn(streams: &[Stream], afresh: bool) -> String {
-    let mut text = String::new();
+    let mut text = format!("add chain inet {TABLE} {RESET}\n");
     for (set, v4) in [(EVICTED_4, true), (EVICTED_6, false)] {
         let elements: Vec<_> = (streams.iter())
             .filter(|Stream { near, far }| near.is_ipv4() == v4 && far.is_ipv4() == v4)
@@ -49,10 +54,20 @@ pub fn condemn(streams: &[Stream], afresh: bool) -> String {
             let _ = writeln!(text, "flush set inet {TABLE} {set}");
         }
         if !elements.is_empty() {
-            let _ = writeln!(text, "add element inet {TABLE} {set} {{\n{}\n}}", elements.join(",\n"));
+            let declared =
+                evicted(set, v4, &format!("\t\telements = {{\n{}\n\t\t}}\n", elements.join(",\n")));
+            let _ = writeln!(text, "table inet {TABLE} {{\n{declared}}}");
         }
     }
     text
+}
+
+/// The declaration of a set of connections that are to be reset.
+fn evicted(set: &str, v4: bool, elements: &str) -> String {
+    let address = if v4 { "ipv4_addr" } else { "ipv6_addr" };
+    format!(
+        "\tset {set} {{\n\t\ttype {address} . inet_service . {address} . inet_service; {EVICTED_FOR}\n{elements}\t}}\n"
+    )
 }
 
 /// Which text is loaded, by a hash of it, and how much of it stands.
@@ -153,6 +168,7 @@ impl Ruleset {
             let jump = |(name, slot): &(IfName, Slot)| format!("\"{name}\" : {verb} {chain}_{slot}");
             self.uplinks.iter().map(jump).collect::<Vec<_>>().join(", ")
         };
+        let (evicted_4, evicted_6) = (evicted(EVICTED_4, true, ""), evicted(EVICTED_6, false, ""));
         let mut text = String::new();
         for (name, slot) in &self.uplinks {
             // Bits of a mark that are not ours stay as they are.
@@ -175,24 +191,19 @@ impl Ruleset {
              \t\ttype filter hook prerouting priority mangle; policy accept;\n\
              \t\tmeta mark 0 meta mark set ct mark & {MARK_MASK:#010x}\n\
              \t}}\n\
-             \tset {EVICTED_4} {{\n\
-             \t\ttype ipv4_addr . inet_service . ipv4_addr . inet_service; {EVICTED_FOR}\n\
-             \t}}\n\
-             \tset {EVICTED_6} {{\n\
-             \t\ttype ipv6_addr . inet_service . ipv6_addr . inet_service; {EVICTED_FOR}\n\
-             \t}}\n\
-             \tchain reset_evicted {{\n\
+             {evicted_4}{evicted_6}\
+             \tchain {RESET} {{\n\
              \t\ttcp flags & (syn | rst | ack) != ack return\n\
              \t\tip saddr . tcp sport . ip daddr . tcp dport @{EVICTED_4} reject with tcp reset\n\
              \t\tip6 saddr . tcp sport . ip6 daddr . tcp dport @{EVICTED_6} reject with tcp reset\n\
              \t}}\n\
              \tchain began_behind {{\n\
              \t\ttype nat hook prerouting priority dstnat - 6; policy accept;\n\
-             \t\tmeta l4proto tcp goto reset_evicted\n\
+             \t\tmeta l4proto tcp goto {RESET}\n\
              \t}}\n\
              \tchain began_here {{\n\
              \t\ttype nat hook output priority -106; policy accept;\n\
-             \t\tmeta l4proto tcp goto reset_evicted\n\
+             \t\tmeta l4proto tcp goto {RESET}\n\
              \t}}\n\
              \tchain came_in_by {{\n\
              \t\ttype nat hook prerouting priority dstnat - 5; policy accept;\n\
@@ -456,15 +467,18 @@ table inet uplinkd {
         let six = stream("[fd00::9]:5000", "[2001:db8:9::1]:443");
         assert_eq!(
             condemn(&[four, six, four], false),
-            "add element inet uplinkd evicted_4 {\n10.1.0.9 . 5000 . 203.0.113.1 . 80,\n\
-             10.1.0.9 . 5000 . 203.0.113.1 . 80\n}\n\
-             add element inet uplinkd evicted_6 {\nfd00::9 . 5000 . 2001:db8:9::1 . 443\n}\n"
+            "add chain inet uplinkd reset_evicted\n\
+             table inet uplinkd {\n\tset evicted_4 {\n\
+             \t\ttype ipv4_addr . inet_service . ipv4_addr . inet_service; size 65536; flags timeout; timeout 10m;\n\
+             \t\telements = {\n10.1.0.9 . 5000 . 203.0.113.1 . 80,\n10.1.0.9 . 5000 . 203.0.113.1 . 80\n\t\t}\n\t}\n}\n\
+             table inet uplinkd {\n\tset evicted_6 {\n\
+             \t\ttype ipv6_addr . inet_service . ipv6_addr . inet_service; size 65536; flags timeout; timeout 10m;\n\
+             \t\telements = {\nfd00::9 . 5000 . 2001:db8:9::1 . 443\n\t\t}\n\t}\n}\n"
         );
-        assert_eq!(condemn(&[], false), "");
-        assert!(
-            condemn(&[six], true)
-                .starts_with("flush set inet uplinkd evicted_4\nflush set inet uplinkd evicted_6\n")
-        );
+        let afresh = condemn(&[six], true);
+        let flushes =
+            "flush set inet uplinkd evicted_4\nflush set inet uplinkd evicted_6\ntable inet uplinkd {";
+        assert!(afresh.contains(flushes), "{afresh}");
     }
 
     #[test]
