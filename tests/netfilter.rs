@@ -5,10 +5,12 @@
 mod namespace;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, UdpSocket};
+use std::io::{ErrorKind, Read as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use namespace::{Neighbour, nft as foreign, sh};
+use socket2::{Domain, Socket, Type};
 use tokio::time::timeout;
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{IfName, Mark};
@@ -236,56 +238,62 @@ fn running_flows_are_adopted_by_address() {
     });
 }
 
+/// A router with the uplinks `wan.1` and `wan.2`, the same provider at both, and a LAN.
+fn two_uplinks() -> (Neighbour, Neighbour) {
+    let (isp, lan) = (Neighbour::new(), Neighbour::new());
+    for line in [
+        format!("ip link add wan.1 type veth peer name one netns {}", isp.tid),
+        format!("ip link add wan.2 type veth peer name two netns {}", isp.tid),
+        format!("ip link add lan type veth peer name eth netns {}", lan.tid),
+    ] {
+        sh(&line);
+    }
+    for line in [
+        "address add 192.0.2.2/24 dev wan.1",
+        "address add 192.168.77.2/24 dev wan.1",
+        "address add 2001:db8:1::2/64 dev wan.1 nodad",
+        "address add 198.51.100.2/24 dev wan.2",
+        "address add 10.1.0.1/24 dev lan",
+        "address add fd00::1/64 dev lan nodad",
+        "link set wan.1 up",
+        "link set wan.2 up",
+        "link set lan up",
+        "route add default via 192.0.2.1",
+        "route add default via 2001:db8:1::1",
+        "route add 198.18.0.0/24 dev lan",
+    ] {
+        sh(&format!("ip {line}"));
+    }
+    sh("sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+    isp.sh(&[
+        "ip address add 192.0.2.1/24 dev one",
+        "ip address add 2001:db8:1::1/64 dev one nodad",
+        "ip address add 198.51.100.1/24 dev two",
+        "ip address add 203.0.113.1/32 dev lo",
+        "ip address add 2001:db8:9::1/128 dev lo nodad",
+        "ip link set one up",
+        "ip link set two up",
+        "ip route add default via 192.0.2.2",
+    ]);
+    lan.sh(&[
+        "ip address add 10.1.0.9/24 dev eth",
+        "ip address add 198.18.0.9/24 dev eth",
+        "ip address add fd00::9/64 dev eth nodad",
+        "ip address add fd01::9/64 dev eth nodad",
+        "ip address add 2001:db8:a:a00::9/64 dev eth nodad",
+        "ip address add 2001:db8:b:1::9/64 dev eth nodad",
+        "ip address add 2001:db8:b:2::9/64 dev eth nodad",
+        "ip link set eth up",
+        "ip route add default via 10.1.0.1",
+        "ip route add default via fd00::1",
+    ]);
+    (isp, lan)
+}
+
 #[test]
 fn flows_get_marks_and_addresses() {
     namespace::run("flows_get_marks_and_addresses", &["nft", "ip", "conntrack"], || async {
-        let (isp, lan) = (Neighbour::new(), Neighbour::new());
-        for line in [
-            format!("ip link add wan.1 type veth peer name one netns {}", isp.tid),
-            format!("ip link add wan.2 type veth peer name two netns {}", isp.tid),
-            format!("ip link add lan type veth peer name eth netns {}", lan.tid),
-        ] {
-            sh(&line);
-        }
-        for line in [
-            "address add 192.0.2.2/24 dev wan.1",
-            "address add 192.168.77.2/24 dev wan.1",
-            "address add 2001:db8:1::2/64 dev wan.1 nodad",
-            "address add 198.51.100.2/24 dev wan.2",
-            "address add 10.1.0.1/24 dev lan",
-            "address add fd00::1/64 dev lan nodad",
-            "link set wan.1 up",
-            "link set wan.2 up",
-            "link set lan up",
-            "route add default via 192.0.2.1",
-            "route add default via 2001:db8:1::1",
-            "route add 198.18.0.0/24 dev lan",
-        ] {
-            sh(&format!("ip {line}"));
-        }
-        sh("sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
-        isp.sh(&[
-            "ip address add 192.0.2.1/24 dev one",
-            "ip address add 2001:db8:1::1/64 dev one nodad",
-            "ip address add 198.51.100.1/24 dev two",
-            "ip address add 203.0.113.1/32 dev lo",
-            "ip address add 2001:db8:9::1/128 dev lo nodad",
-            "ip link set one up",
-            "ip link set two up",
-            "ip route add default via 192.0.2.2",
-        ]);
-        lan.sh(&[
-            "ip address add 10.1.0.9/24 dev eth",
-            "ip address add 198.18.0.9/24 dev eth",
-            "ip address add fd00::9/64 dev eth nodad",
-            "ip address add fd01::9/64 dev eth nodad",
-            "ip address add 2001:db8:a:a00::9/64 dev eth nodad",
-            "ip address add 2001:db8:b:1::9/64 dev eth nodad",
-            "ip address add 2001:db8:b:2::9/64 dev eth nodad",
-            "ip link set eth up",
-            "ip route add default via 10.1.0.1",
-            "ip route add default via fd00::1",
-        ]);
+        let (isp, lan) = two_uplinks();
         let nat6 = BTreeMap::from([(Slot::new(1).unwrap(), translation())]);
         nft::load(&Ruleset { nat6, ..ruleset(&[("wan.1", 1), ("wan.2", 3)]) }.text()).await.unwrap();
         // Somebody else's bits in every flow, and a tunnel's mark on the packets to one port.
@@ -297,7 +305,7 @@ fn flows_get_marks_and_addresses() {
             ));
         }
         let seen = |from: Option<&Neighbour>, source: &str, to: &str| {
-            let target: std::net::SocketAddr = to.parse().unwrap();
+            let target: SocketAddr = to.parse().unwrap();
             let server = isp.run(move || UdpSocket::bind(target).unwrap());
             server.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
             let source = source.parse::<IpAddr>().unwrap();
@@ -329,5 +337,46 @@ fn flows_get_marks_and_addresses() {
         }
         assert_eq!(marks["1006"], 0x8000_0005, "a packet with a foreign mark: {:#x}", marks["1006"]);
         assert_eq!(marks["1007"], 0x8300_0005, "{:#x}", marks["1007"]);
+    });
+}
+
+/// Conntrack knows nothing of it, so nobody translates it.
+#[test]
+fn what_belongs_to_no_connection_leaves_with_no_private_address() {
+    let name = "what_belongs_to_no_connection_leaves_with_no_private_address";
+    namespace::run(name, &["nft", "ip", "conntrack"], || async {
+        let (isp, lan) = two_uplinks();
+        nft::load(&ruleset(&[("wan.1", 1), ("wan.2", 3)]).text()).await.unwrap();
+        isp.sh(&[
+            "nft add table inet seen",
+            "nft add chain inet seen every { type filter hook prerouting priority raw; }",
+        ]);
+        isp.sh(&[
+            "nft add rule inet seen every ip saddr 10.0.0.0/8 counter",
+            "nft add rule inet seen every ip6 saddr fd00::/8 counter",
+        ]);
+        // The last, whose address nobody translates, tells that all of this arrives where nobody minds.
+        let of_lan = ["10.1.0.9", "fd00::9", "198.18.0.9"];
+        for (from, to) in
+            of_lan.into_iter().zip(["203.0.113.1:2001", "[2001:db8:9::1]:2002", "203.0.113.1:2003"])
+        {
+            let (from, to): (IpAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+            let server = isp.run(move || TcpListener::bind(to).unwrap());
+            let client = lan.run(move || {
+                let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+                socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+                socket.connect(&to.into()).map(|()| socket).unwrap()
+            });
+            let (mut accepted, _) = server.accept().unwrap();
+            sh("conntrack -F");
+            // Closed this way it sends a reset, and a reset begins no connection.
+            client.set_linger(Some(Duration::ZERO)).unwrap();
+            drop(client);
+            if from == IpAddr::from([198, 18, 0, 9]) {
+                assert_eq!(accepted.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+            }
+        }
+        let seen = isp.run(|| foreign("list chain inet seen every"));
+        assert_eq!(seen.matches("counter packets 0 ").count(), 2, "{seen}");
     });
 }

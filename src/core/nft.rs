@@ -2,8 +2,8 @@
 //!
 //! The text is replaced whole in one transaction and never parsed back: an empty chain named after
 //! the text's own hash tells which generation is loaded, and the number of its rules and jumps whether all
-//! of it still stands. What is decided once per flow sits in
-//! nat-type chains, which only a flow's first packet passes; every other packet meets one statement.
+//! of it still stands. What is decided once per flow sits in nat-type chains, which only a flow's first
+//! packet passes; every other packet meets one statement, or two if it is forwarded.
 //!
 //! Two sets of the table are filled while it is loaded: the connections that lost their uplink. One of
 //! them that is picked up again in its midst, with a first packet that is no SYN, is reset right here,
@@ -31,6 +31,9 @@ const EVICTED_6: &str = "evicted_6";
 
 /// The chain that resets them.
 const RESET: &str = "reset_evicted";
+
+/// The sources that no provider brings back; those of carriers (RFC 6598) among them.
+const PRIVATE: &str = "10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16";
 
 /// How many connections a set holds, and how long: a client that sleeps on may miss the moment, but by its next
 /// keepalive it should learn that its connection is gone. One that begins anew with the same ports is not meant
@@ -185,7 +188,8 @@ impl Ruleset {
         }
         // In an output chain nft 1.0.6 takes no word for the priority of dstnat, -100. What comes in by an uplink has its
         // mark from the first packet on: a firewall that checks the way back (firewalld does, strictly, for IPv6) asks by
-        // mark, and knows no address of ours where the packet is for somebody behind us.
+        // mark, and knows no address of ours where the packet is for somebody behind us. What conntrack finds invalid, a late
+        // reset for example, passes no chain of type nat, and would leave as it came.
         let _ = write!(
             text,
             "\tchain restore {{\n\
@@ -223,9 +227,16 @@ impl Ruleset {
              \t\ttype nat hook postrouting priority srcnat + 5; policy accept;\n\
              \t\toifname != {{ {names} }} return\n\
              \t\tfib saddr . oif type local return\n\
-             \t\tip saddr {{ 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 }} masquerade\n\
+             \t\tip saddr {{ {PRIVATE} }} masquerade\n\
              \t\tmeta nfproto ipv6 oifname vmap {{ {sources} }}\n\
              \t\tfib saddr type local masquerade\n\
+             \t}}\n\
+             \tchain untranslated {{\n\
+             \t\ttype filter hook forward priority filter; policy accept;\n\
+             \t\tct state != invalid return\n\
+             \t\toifname != {{ {names} }} return\n\
+             \t\tip saddr {{ {PRIVATE} }} drop\n\
+             \t\tip6 saddr fc00::/7 drop\n\
              \t}}\n",
             arrivals = by_uplink("jump", "slot"),
             departures = by_uplink("goto", "slot"),
@@ -292,7 +303,7 @@ mod tests {
 }
 delete table inet uplinkd
 table inet uplinkd {
-	chain generation_78c5bd12882d1e49 {
+	chain generation_8f71cf0e8e5f7faa {
 	}
 	chain slot_1 {
 		comment "wan.7"
@@ -355,6 +366,13 @@ table inet uplinkd {
 		ip saddr { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 } masquerade
 		meta nfproto ipv6 oifname vmap { "wan.7" : goto nat6_1, "br-isp@x:y" : goto nat6_63 }
 		fib saddr type local masquerade
+	}
+	chain untranslated {
+		type filter hook forward priority filter; policy accept;
+		ct state != invalid return
+		oifname != { "wan.7", "br-isp@x:y" } return
+		ip saddr { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 } drop
+		ip6 saddr fc00::/7 drop
 	}
 }
 "#

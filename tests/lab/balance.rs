@@ -52,7 +52,7 @@ fn ipv6_is_balanced_and_bound_like_ipv4() {
     for isp in [1, 2] {
         let shares = connect_many(lab.machine.netns(), &Via::device(&lab.isp(isp).device()), 40, &echoes6());
         assert_eq!(shares.of(isp), 40, "{shares:?}");
-        assert_eq!(lab.isp(isp).spoofed(), 0);
+        lab.isp(isp).not_spoofed("bound sockets");
     }
     // A host of the LAN with an address of one provider's is answered by whichever carries it.
     let global = "2001:db8:1:ffff::10";
@@ -121,7 +121,7 @@ pub(crate) fn visit_by_every_door(lab: &Lab, port: u16) {
             .expect("a visitor is let in")
             .expect("greeted");
         visit.ping(Duration::from_secs(3)).expect("who is visited answers");
-        assert_eq!(lab.isp(isp).spoofed(), 0, "an answer left by the wrong door");
+        lab.isp(isp).not_spoofed("answers");
     }
 }
 

@@ -45,7 +45,7 @@ fn all_reach_out(lab: &Lab, what: &str, six: bool) {
         }
     }
     for isp in lab.isps() {
-        assert_eq!(isp.spoofed(), 0, "{what}: a packet left ISP {} with another's address", isp.number());
+        isp.not_spoofed(what);
     }
 }
 
@@ -159,7 +159,7 @@ fn visited_over_ipv6(lab: &Lab) {
         let to = SocketAddr::new(internet6(1).into(), ECHO);
         let shares = connect_many(lab.machine.netns(), &Via::device(&device), 8, &[to]);
         assert_eq!(shares.of(isp.number()), 8, "{shares:?}");
-        assert_eq!(isp.spoofed(), 0);
+        isp.not_spoofed("over IPv6");
     }
 }
 

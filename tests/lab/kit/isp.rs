@@ -198,7 +198,9 @@ impl Isp {
         isp.ns.nft(
             "table inet gate {
                 counter spoofed { }
-                set spoofers { type ipv6_addr . ipv6_addr; size 1024; flags dynamic; }
+                set spoofers_4 { typeof ip saddr . ip daddr . ip protocol; size 1024; flags dynamic; }
+                set spoofers_tcp { typeof ip saddr . ip daddr . tcp dport . tcp flags; size 1024; flags dynamic; }
+                set spoofers_6 { type ipv6_addr . ipv6_addr; size 1024; flags dynamic; }
                 chain customer { type filter hook forward priority -10; }
             }",
         );
@@ -271,10 +273,24 @@ impl Isp {
         self.ns.counter("inet gate", "spoofed")
     }
 
-    /// Who they were over IPv6, and to whom, as nft lists them.
+    /// Who they were, and to whom, as nft lists them.
     #[track_caller]
     pub fn spoofers(&self) -> String {
-        self.ns.cmd(&["nft", "list", "set", "inet", "gate", "spoofers"]).ok()
+        self.ns.cmd(&["nft", "list", "sets", "inet"]).ok()
+    }
+
+    /// What came so far counts no more.
+    #[track_caller]
+    pub fn forget_spoofed(&self) {
+        self.ns.cmd(&["nft", "reset", "counter", "inet", "gate", "spoofed"]).ok();
+        self.ns.nft("flush set inet gate spoofers_4; flush set inet gate spoofers_tcp; flush set inet gate spoofers_6");
+    }
+
+    /// Fails where there was any such packet.
+    #[track_caller]
+    pub fn not_spoofed(&self, what: &str) {
+        let (number, count) = (self.number, self.spoofed());
+        assert_eq!(count, 0, "{what}: by ISP {number} with another's address: {}", self.spoofers());
     }
 
     /// Its own, and that of its slow wire.
@@ -317,8 +333,9 @@ impl Isp {
                     oifname wan snat to {public}; }}
             }}
             flush chain inet gate customer
-            add rule inet gate customer iifname lan ip saddr != {subnet} counter name spoofed drop
-            add rule inet gate customer iifname lan ip6 saddr != {{ {prefix}/63, {delegated}, fe80::/10 }} counter name spoofed update @spoofers {{ ip6 saddr . ip6 daddr }} drop
+            add rule inet gate customer iifname lan ip saddr != {subnet} update @spoofers_tcp {{ ip saddr . ip daddr . tcp dport . tcp flags }}
+            add rule inet gate customer iifname lan ip saddr != {subnet} counter name spoofed update @spoofers_4 {{ ip saddr . ip daddr . ip protocol }} drop
+            add rule inet gate customer iifname lan ip6 saddr != {{ {prefix}/63, {delegated}, fe80::/10 }} counter name spoofed update @spoofers_6 {{ ip6 saddr . ip6 daddr }} drop
             ",
             prefix = prefix6(self.number),
             delegated = delegated6(self.number),
