@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::kit::{Install, Lab, Machine, Spec};
 
+/// A firewall that starts or reloads drops probes as well, and an uplink that is given up for it takes a while.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// The package under test.
 #[track_caller]
 pub(crate) fn package() -> PathBuf {
@@ -57,14 +60,12 @@ impl Ctl for Machine {
     fn wait_active(&self, count: usize) -> Value {
         let wanted =
             |status: &Value| status["active"]["ipv4"].as_array().is_some_and(|list| list.len() == count);
-        self.wait_status(&format!("{count} active uplinks"), Duration::from_secs(10), wanted)
+        self.wait_status(&format!("{count} active uplinks"), LIMIT, wanted)
     }
 
     #[track_caller]
     fn wait_both_families(&self) -> Value {
-        // A firewall that reloads drops probes as well, and an uplink that is given up for it takes a while.
-        let limit = Duration::from_secs(60);
-        self.wait_status("two uplinks in both families", limit, |status| {
+        self.wait_status("two uplinks in both families", LIMIT, |status| {
             ["ipv4", "ipv6"].iter().all(|of| status["active"][of].as_array().map(Vec::len) == Some(2))
         })
     }

@@ -323,6 +323,7 @@ impl Isp {
     #[track_caller]
     fn serve(&self, state: &mut State) {
         let spec = &state.spec;
+        // An offer of the other ISP's that reaches a machine ahead of its address is forwarded as any packet, and is no spoof.
         self.ns.nft(&format!(
             "table ip isp {{ }}
             delete table ip isp
@@ -333,6 +334,7 @@ impl Isp {
                     oifname wan snat to {public}; }}
             }}
             flush chain inet gate customer
+            add rule inet gate customer iifname lan udp sport 67 udp dport 68 drop
             add rule inet gate customer iifname lan ip saddr != {subnet} update @spoofers_tcp {{ ip saddr . ip daddr . tcp dport . tcp flags }}
             add rule inet gate customer iifname lan ip saddr != {subnet} counter name spoofed update @spoofers_4 {{ ip saddr . ip daddr . ip protocol }} drop
             add rule inet gate customer iifname lan ip6 saddr != {{ {prefix}/63, {delegated}, fe80::/10 }} counter name spoofed update @spoofers_6 {{ ip6 saddr . ip6 daddr }} drop
