@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use crate::core::observed::Place;
 use crate::core::systemd::{Setting, boolean, settings};
 
-/// The section that is ours. systemd leaves sections that begin with `X-` to others, and says nothing of them.
+/// The section that is ours. systemd leaves sections that begin with `X-` to others, and says nothing of them: who
+/// misspells it would never know, so letters may be of either case.
 const OURS: &str = "X-Uplinkd";
 
 /// The settings of a link, in the order in which they were read.
@@ -35,7 +36,7 @@ impl<'t> Network<'t> {
     pub(super) fn places(&self) -> Vec<Place> {
         let mut places: Vec<Place> = Vec::new();
         for Line { path, setting: Setting { section, key, value } } in &self.lines {
-            if section != OURS {
+            if !section.eq_ignore_ascii_case(OURS) {
                 continue;
             }
             if value.is_empty() {
@@ -94,10 +95,15 @@ mod tests {
     fn only_our_section_is_ours_and_each_setting_knows_its_file() {
         let network = "[Match]\nName=eth1\nweight=9\n\n[X-Uplinkd]\n# a = comment\n; another\n weight = 3 \ntier=2\n\
                        no equals sign\n[Network]\ntier=7\n";
-        let dropin = "weight=1\n[X-Uplinkd]\nweight=4\nweight=5\n[x-uplinkd]\nname=no\n";
+        let dropin = "weight=1\n[X-Uplinkd]\nweight=4\nweight=5\n[X-Uplink]\nname=no\n[x-uplinkd]\ntier=3\n";
         assert_eq!(
             ours(&[network, dropin]),
-            [said("/0", "tier", "2"), said("/0", "weight", "3"), said("/1", "weight", "5")]
+            [
+                said("/0", "tier", "2"),
+                said("/0", "weight", "3"),
+                said("/1", "tier", "3"),
+                said("/1", "weight", "5")
+            ]
         );
     }
 
