@@ -25,6 +25,9 @@ const SAMPLING_IDLE: Duration = Duration::from_millis(500);
 /// Who looks so much later than was due has slept or was stopped, and what was waited for proves nothing.
 const STALLED: Duration = Duration::from_secs(2);
 
+/// Why an uplink is good that has no targets.
+const NOT_PROBED: &str = "it is not probed";
+
 /// How long a first verdict usually takes at most.
 const PROVING: Duration = Duration::from_secs(3);
 
@@ -156,8 +159,10 @@ impl Monitor {
         (self.limits, self.sparse) = (subject.limits, subject.sparse);
         if self.targets.is_empty() {
             self.portal.forget_flying(now);
-            self.stand(Standing::Up, "it is not probed".to_owned());
-            "it is not probed".clone_into(&mut self.opinion.why);
+            self.stand(Standing::Up, NOT_PROBED.to_owned());
+            NOT_PROBED.clone_into(&mut self.opinion.why);
+        } else if self.opinion.why == NOT_PROBED {
+            "nothing is known against it since it is probed".clone_into(&mut self.opinion.why);
         } else if !self.portal.looks() && self.opinion.standing == Standing::Portal {
             // Only a look at a page could tell that the portal has gone.
             self.stand(Standing::Unproven, "no page is looked at any more".to_owned());

@@ -174,6 +174,16 @@ fn what_is_not_probed_any_more_hears_of_no_portal() {
 }
 
 #[test]
+fn what_is_probed_again_is_not_called_unprobed() {
+    let mut net = Net::usual();
+    let why = |net: &Net| net.monitor.opinion().why.clone();
+    net.configure(|subject| subject.targets.clear());
+    assert_eq!(why(&net), "it is not probed");
+    net.configure(|_| {});
+    assert_eq!((net.standing(), why(&net).contains("not probed")), (Standing::Up, false));
+}
+
+#[test]
 fn an_answer_counts_by_the_limits_of_now() {
     let mut net = Net::usual();
     net.run(5 * SECOND);
