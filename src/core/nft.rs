@@ -189,7 +189,8 @@ impl Ruleset {
         // In an output chain nft 1.0.6 takes no word for the priority of dstnat, -100. What comes in by an uplink has its
         // mark from the first packet on: a firewall that checks the way back (firewalld does, strictly, for IPv6) asks by
         // mark, and knows no address of ours where the packet is for somebody behind us. What conntrack finds invalid, a late
-        // reset for example, passes no chain of type nat, and would leave as it came.
+        // reset for example, passes no chain of type nat, and would leave as it came; that is right only where hosts share
+        // an interface with the provider, who answers them past us, so that conntrack sees but half of what they say.
         let _ = write!(
             text,
             "\tchain restore {{\n\
@@ -234,6 +235,7 @@ impl Ruleset {
              \tchain untranslated {{\n\
              \t\ttype filter hook forward priority filter; policy accept;\n\
              \t\tct state != invalid return\n\
+             \t\tiifname {{ {names} }} return\n\
              \t\toifname != {{ {names} }} return\n\
              \t\tip saddr {{ {PRIVATE} }} drop\n\
              \t\tip6 saddr fc00::/7 drop\n\
@@ -303,7 +305,7 @@ mod tests {
 }
 delete table inet uplinkd
 table inet uplinkd {
-	chain generation_8f71cf0e8e5f7faa {
+	chain generation_66211d1633595d06 {
 	}
 	chain slot_1 {
 		comment "wan.7"
@@ -370,6 +372,7 @@ table inet uplinkd {
 	chain untranslated {
 		type filter hook forward priority filter; policy accept;
 		ct state != invalid return
+		iifname { "wan.7", "br-isp@x:y" } return
 		oifname != { "wan.7", "br-isp@x:y" } return
 		ip saddr { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 } drop
 		ip6 saddr fc00::/7 drop
