@@ -69,6 +69,7 @@ pub(crate) fn move_with_the_uplink(lab: &Lab, ns: &Ns, addresses: &str) {
         let to = echo_at(internet4(n), ECHO);
         SteadyTcp::dialogue(ns, &Via::any(), to, Duration::from_millis(100), None)
     };
+    until_used(lab, &[1, 2]);
     let steady: Vec<_> = (1..=12).map(start).collect();
     rest(1000);
     let fault = std::time::Instant::now();
