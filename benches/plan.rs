@@ -16,7 +16,8 @@ fn main() {
         let mut times: Vec<_> = (0..200)
             .map(|_| {
                 let start = Instant::now();
-                let plan = plan(&Config::default(), &observed, &slots, &Health::default());
+                let plan =
+                    plan(&Config::default(), &observed, &slots, &Health::default(), &PerFamily::default());
                 let changes = diff(&plan.desired, &observed.kernel);
                 assert!(changes.is_empty(), "{changes:?}");
                 start.elapsed()
@@ -64,7 +65,8 @@ fn settled(count: u8) -> (Observed, Slots) {
             });
         }
     }
-    let plan = plan(&Config::default(), &observed, &Slots::default(), &Health::default());
+    let plan =
+        plan(&Config::default(), &observed, &Slots::default(), &Health::default(), &PerFamily::default());
     observed.kernel.rules = plan.desired.rules.iter().cloned().collect();
     observed.kernel.routes = plan.desired.routes.iter().cloned().collect();
     observed.kernel.ruleset = plan.desired.ruleset.as_ref().map(|ruleset| ruleset.generation());

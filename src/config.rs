@@ -24,7 +24,9 @@ pub use matcher::{LinkType, Matcher, Subject, UnknownLinkType};
 pub use parse::parse;
 pub use problem::{Problem, Problems};
 pub use settings::{Assignment, FailbackMode, NO_PROGRAMS, Settings};
-pub use table::{CRITERIA, GLOBALS, SETTINGS};
+pub use table::{CRITERIA, GLOBALS, SECTIONS, SETTINGS};
+
+use crate::core::balance::Method;
 
 /// The main file; `conf.d` lies beside it.
 pub const MAIN_FILE: &str = "/etc/uplinkd/uplinkd.toml";
@@ -36,6 +38,8 @@ pub struct Config {
     pub uplinks: Vec<Section>,
     /// What holds where no uplink of a family leads out.
     pub all_down: AllDown,
+    /// How new flows are shared out.
+    pub method: Method,
 }
 
 /// What becomes of traffic while no uplink of its family leads out.

@@ -3,6 +3,7 @@
 //! The words are those of the picture in the crate's documentation: [`observed`] is what is, [`plan`] says what
 //! should be, [`diff`] tells them apart, a [`change`] is one step.
 
+pub mod balance;
 pub mod change;
 pub mod diff;
 pub mod discover;

@@ -7,6 +7,7 @@
 mod contest;
 mod events;
 mod main;
+mod metering;
 mod pace;
 mod probing;
 mod round;
@@ -21,8 +22,10 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Config};
+use crate::core::balance::Method;
 use crate::core::health::{Health, Manual};
 use crate::core::layout::Slot;
+use crate::core::net::PerFamily;
 use crate::exit;
 use crate::kernel::rtnl;
 use crate::notify;
@@ -33,6 +36,7 @@ use crate::status::Status;
 use crate::world::Hearing;
 use events::Events;
 pub use main::main;
+use metering::{Latencies, Metering};
 use pace::Pace;
 use probing::Probing;
 use round::Rounds;
@@ -102,6 +106,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let mut daemon = Daemon {
         rounds: Rounds::new(&options.dirs, config, gateways)?,
         probing: Probing::new(state::load_manual(&options.dirs)),
+        metering: Metering::new(state::load_learned(&options.dirs)),
         events: Events::default(),
         options,
         bus,
@@ -133,7 +138,7 @@ pub async fn once(options: Options) -> Result<(), Error> {
     // The kernel can be busy changing under us; a few rounds settle it.
     for _ in 0..10 {
         bus.settled().await;
-        let outcome = rounds.round(&bus.state(), &Health::default()).await?;
+        let outcome = rounds.round(&bus.state(), &Health::default(), &PerFamily::default()).await?;
         if outcome.settled() {
             return Ok(());
         }
@@ -189,6 +194,7 @@ struct Daemon {
     options: Options,
     rounds: Rounds,
     probing: Probing,
+    metering: Metering,
     events: Events,
     bus: Bus,
     nudges: mpsc::Receiver<crate::sources::Nudge>,
@@ -250,6 +256,11 @@ impl Daemon {
                     judged = true;
                     due = due.min(self.pace.soonest(Instant::now()));
                 }
+                () = self.metering.due() => {
+                    if self.measure() {
+                        due = due.min(self.pace.soonest(Instant::now()));
+                    }
+                }
                 // Ends with an error when the task has, and then nothing more is to be waited for.
                 _ = &mut self.offered, if !offered => offered = true,
                 // Last, so that nobody who asks without end keeps us from what matters.
@@ -264,6 +275,7 @@ impl Daemon {
                 notify::ready();
             }
         }
+        self.remember_learned(true);
         info!("uplinkd stops; routes, rules and marks stay in force");
         Ok(())
     }
@@ -275,7 +287,7 @@ impl Daemon {
             return Instant::now() + RESYNC;
         }
         let health = self.probing.health();
-        let outcome = match self.rounds.round(&self.bus.state(), &health).await {
+        let outcome = match self.rounds.round(&self.bus.state(), &health, &self.metering.choices()).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 warn!("{}", crate::world::chain(&error));
@@ -285,6 +297,8 @@ impl Daemon {
         if outcome.hearing != Hearing::Wait {
             self.heard = true;
             self.probing.follow(self.rounds.last(), &outcome.failed, health);
+            let latencies = self.latencies();
+            self.metering.follow(self.rounds.last(), self.rounds.method(), &latencies);
             // What failed does not get better by their waiting; what is new takes its share with its first answer.
             if !self.probing.is_proving() {
                 self.release();
@@ -294,6 +308,29 @@ impl Daemon {
         self.announce().await;
         let now = Instant::now();
         now + self.pace.after(&outcome, now).unwrap_or(RESYNC)
+    }
+
+    /// Looks at the counters; true when a round should follow, as the method has chosen otherwise.
+    fn measure(&mut self) -> bool {
+        self.remember_learned(false);
+        let latencies = self.latencies();
+        self.metering.sample(self.rounds.last(), self.rounds.method(), &latencies)
+    }
+
+    /// The round-trip times, where the method goes by them.
+    fn latencies(&self) -> Latencies {
+        match self.rounds.method() {
+            Method::LowestLatency => self.probing.latencies(),
+            _ => Latencies::new(),
+        }
+    }
+
+    /// Writes down what uplinks were seen to carry. What cannot be written is learned again.
+    fn remember_learned(&mut self, stopping: bool) {
+        let Some(learned) = self.metering.unsaved(stopping) else { return };
+        if let Err(error) = state::save_learned(&self.options.dirs, &learned) {
+            warn!("what uplinks were seen to carry is not kept: {}", crate::world::chain(&error));
+        }
     }
 
     /// Answers those who wait for a round. One who has gone needs none.
@@ -329,6 +366,7 @@ impl Daemon {
         let mut status = self.rounds.status();
         self.events.date(&mut status);
         self.probing.describe(&mut status);
+        self.metering.describe(self.rounds.last(), self.rounds.method(), &mut status);
         let resting = self.resting.then(|| "flushed: nothing is managed until `uplinkctl reload`".to_owned());
         status.alerts.extend(resting.into_iter().chain(self.distrust.clone()));
         status
@@ -341,7 +379,7 @@ impl Daemon {
             Command::Plan(answer) => {
                 // While nobody is asked, links are taken for good: the whole of what a reload leads to is told.
                 let health = if self.resting { Health::default() } else { self.probing.health() };
-                let planned = self.rounds.planned(&self.bus.state(), &health).await;
+                let planned = self.rounds.planned(&self.bus.state(), &health, &self.metering.choices()).await;
                 let planned = planned.map_err(|error| crate::world::chain(&error));
                 drop(answer.send(planned.map(|lines| serde_json::Value::from(lines).to_string())));
             }
@@ -360,6 +398,7 @@ impl Daemon {
             Command::Flush(answer) => {
                 self.resting = true;
                 self.probing.rest();
+                self.metering.rest();
                 let outcome = match self.rounds.flush(&self.bus.state()).await {
                     Ok(outcome) => outcome.map_err(|failed| failed.join("\n")),
                     Err(error) => Err(crate::world::chain(&error)),

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::core::balance::{Directions, Rate};
 use crate::core::health::Manual;
 use crate::core::layout::Slot;
 use crate::core::net::IfIndex;
-use crate::core::slots::Slots;
+use crate::core::slots::{Identity, Slots};
 
 /// Where the files are.
 #[derive(Debug, Clone)]
@@ -45,6 +46,10 @@ impl Directories {
 
     fn slots(&self) -> PathBuf {
         self.state.join("slots.json")
+    }
+
+    fn capacities(&self) -> PathBuf {
+        self.state.join("capacities.json")
     }
 
     fn manual(&self) -> PathBuf {
@@ -170,6 +175,22 @@ pub fn load_slots(dirs: &Directories) -> Result<Memory, Error> {
 pub fn save_slots(dirs: &Directories, slots: &Slots) -> Result<(), Error> {
     let text = serde_json::to_vec_pretty(slots).map_err(|e| Error::of("write", &dirs.slots())(e.into()))?;
     replace(&dirs.slots(), &text)
+}
+
+/// The highest rates that uplinks were seen to carry. What cannot be read is learned again.
+pub fn load_learned(dirs: &Directories) -> BTreeMap<Identity, Directions<Rate>> {
+    let text = fs::read_to_string(dirs.capacities()).unwrap_or_default();
+    let pairs: Vec<(Identity, Directions<Rate>)> = serde_json::from_str(&text).unwrap_or_default();
+    pairs.into_iter().collect()
+}
+
+/// Writes the highest rates down.
+pub fn save_learned(dirs: &Directories, learned: &BTreeMap<Identity, Directions<Rate>>) -> Result<(), Error> {
+    // As pairs: what an uplink is known by is no text, as a member's name would have to be.
+    let pairs: Vec<_> = learned.iter().collect();
+    let text =
+        serde_json::to_vec_pretty(&pairs).map_err(|e| Error::of("write", &dirs.capacities())(e.into()))?;
+    replace(&dirs.capacities(), &text)
 }
 
 /// What was decided by hand since the machine was started. A file that cannot be read decides nothing.

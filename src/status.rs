@@ -2,6 +2,8 @@
 //!
 //! The names of its members are an interface and stay as they are.
 
+mod traffic;
+
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,8 @@ use crate::core::probe::Probe;
 use crate::core::slots::Entry;
 use crate::core::uplink::{Leg, State, Uplink};
 
+pub use traffic::{DirectionStatus, TrafficStatus};
+
 /// The document behind `uplinkctl status --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -22,6 +26,9 @@ pub struct Status {
     pub version: String,
     /// Every uplink that is present, and those that were seen on interfaces where none is now; by slot.
     pub uplinks: Vec<UplinkStatus>,
+    /// How new flows are shared out: `weighted`, `priority`, `overflow`, `least-used` or `lowest-latency`.
+    #[serde(default)]
+    pub method: String,
     /// The names of the uplinks that new flows use.
     pub active: Active,
     /// Whether the managers' own default routes are blocked, as `all-down` wants it while no uplink leads out.
@@ -95,6 +102,9 @@ pub struct UplinkStatus {
     /// What becomes of running flows when a better uplink takes over: `keep`, `drain` or `force`.
     #[serde(default)]
     pub failback: String,
+    /// What goes over its link; null where it is not measured, as where there is only one uplink.
+    #[serde(default)]
+    pub traffic: Option<TrafficStatus>,
     /// Its IPv4 side.
     pub ipv4: LegStatus,
     /// Its IPv6 side.
@@ -250,10 +260,11 @@ impl HealthStatus {
 }
 
 impl Status {
-    /// The same without the figures that change with every probe.
+    /// The same without the figures that change with every probe and every second.
     pub fn without_figures(mut self) -> Self {
         for uplink in &mut self.uplinks {
             uplink.legs_mut().into_iter().for_each(|(_, leg)| leg.health = None);
+            uplink.traffic = None;
         }
         self
     }
@@ -273,6 +284,7 @@ impl Status {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uplinks,
+            method: String::new(),
             active: Active { ipv4: names(Family::V4), ipv6: names(Family::V6) },
             blocked: PerFamily::from_fn(|family| plan.blocks(family)).into(),
             forwarding: forwards.into(),
@@ -329,6 +341,7 @@ impl UplinkStatus {
             drained: plan.slots.is_drained(uplink.slot),
             manual: None,
             failback: uplink.failback.to_string(),
+            traffic: None,
             ipv4,
             ipv6,
         }
@@ -351,6 +364,7 @@ impl UplinkStatus {
             drained: entry.drained,
             manual: None,
             failback: String::new(),
+            traffic: None,
             ipv4: leg(),
             ipv6: leg(),
         }

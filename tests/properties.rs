@@ -65,7 +65,7 @@ proptest! {
     #[test]
     fn the_order_of_lists_is_irrelevant(world in world(), seed in any::<Index>()) {
         let mut observed = Memory::of(&world).observe(&world);
-        let one = plan(&world.config, &observed, &world.slots, &world.health);
+        let one = plan(&world.config, &observed, &world.slots, &world.health, &world.choices);
         let turn = |len: usize| if len == 0 { 0 } else { seed.index(len) };
         let links = turn(observed.links.len());
         observed.links.rotate_left(links);
@@ -76,7 +76,7 @@ proptest! {
         observed.defaults.sort_by_key(|d| d.table);
         observed.addresses.sort_by_key(|a| std::cmp::Reverse(a.dev));
         observed.foreign_rules.reverse();
-        let other = plan(&world.config, &observed, &world.slots, &world.health);
+        let other = plan(&world.config, &observed, &world.slots, &world.health, &world.choices);
         prop_assert_eq!(one.desired, other.desired);
         prop_assert_eq!(one.uplinks, other.uplinks);
     }
@@ -422,6 +422,16 @@ fn check_health(plan: &Plan) -> Result<(), TestCaseError> {
                 uplink.name
             );
             prop_assert!(!used || usable, "{} is active and {}", uplink.name, state);
+            let rank = |u: &Uplink| u.rank(family).filter(|_| !u.legs[family].twin);
+            let best = plan.uplinks.iter().filter_map(rank).min();
+            let healthiest = |rank: Option<(u8, _)>| rank.map(|(preference, _)| preference);
+            let ready = plan.ready[family].contains(&uplink.slot);
+            prop_assert_eq!(ready, best.is_some() && rank(uplink) == best, "{} is ready", uplink.name);
+            prop_assert!(
+                !used || healthiest(rank(uplink)) == healthiest(best),
+                "a healthier one than {}",
+                uplink.name
+            );
             prop_assert!(!usable || !active.is_empty(), "{} is {} and none is active", uplink.name, state);
         }
         for moved in plan.desired.moves.iter().filter(|m| m.family == family) {

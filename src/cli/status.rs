@@ -44,7 +44,11 @@ pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
         1 => "1 uplink".to_owned(),
         n => format!("{n} uplinks"),
     };
-    let _ = writeln!(text, "uplinkd {}: {count}; this machine {forwards}\n", status.version);
+    let method = match status.method.as_str() {
+        "" | "weighted" => String::new(),
+        method => format!(", {method}"),
+    };
+    let _ = writeln!(text, "uplinkd {}: {count}{method}; this machine {forwards}\n", status.version);
     if !status.uplinks.is_empty() {
         let mut rows = vec![["", "UPLINK", "DEVICE", "TIER", "WEIGHT", "IPV4", "IPV6"].map(String::from)];
         rows.extend(status.uplinks.iter().map(row));
@@ -185,6 +189,7 @@ pub(super) mod tests {
             drained: false,
             manual: None,
             failback: "keep".into(),
+            traffic: None,
             ipv4: LegStatus {
                 state: "up".into(),
                 why: "icmp:1.1.1.1 answered in 12 ms".into(),
@@ -204,6 +209,7 @@ pub(super) mod tests {
         let status = Status {
             version: "1.2.3".into(),
             uplinks: vec![uplink("dsl", 1, 2), uplink("cable", 2, 1)],
+            method: "weighted".into(),
             active: Active { ipv4: vec!["dsl".into(), "cable".into()], ipv6: vec![] },
             blocked: Families::default(),
             forwarding: Families { ipv4: true, ipv6: false },
@@ -241,6 +247,7 @@ Notes:
         let status = Status {
             version: "1.2.3".into(),
             uplinks: vec![],
+            method: "weighted".into(),
             active: Active { ipv4: vec![], ipv6: vec![] },
             blocked: Families::default(),
             forwarding: Families::default(),
@@ -258,6 +265,7 @@ Notes:
         let mut status = Status {
             version: String::new(),
             uplinks: vec![uplink("dsl", 1, 2)],
+            method: "weighted".into(),
             active: Active { ipv4: vec![], ipv6: vec![] },
             blocked: Families::default(),
             forwarding: Families::default(),

@@ -14,7 +14,7 @@ use super::keys::{Key, Kind, Refusal, Value};
 use super::matcher::Matcher;
 use super::problem::{Flaw, Problem, Problems, Source};
 use super::settings::Settings;
-use super::table::{CRITERIA, GLOBALS, SETTINGS};
+use super::table::{CRITERIA, GLOBALS, SECTIONS, SETTINGS};
 use super::{Config, Origin, Section};
 
 /// Reads one text as if it were the only file.
@@ -124,18 +124,34 @@ impl<'s> Document<'s> {
 
     fn root(&mut self, root: &DeTable) {
         for (key, value) in root {
-            match (key.get_ref().as_ref(), value.get_ref()) {
-                ("uplink", DeValue::Array(items)) => items.iter().for_each(|item| self.uplink(item)),
-                ("uplink", _) => self.no_section(value.span()),
-                (name, written) => match Key::find(&GLOBALS, name) {
-                    Some(global) => {
-                        self.put(global, &mut Config::default(), value);
-                        self.globals.extend(plain(written).map(|value| (global, value)));
-                    }
-                    None => self.no_key(key, &[Key::names(&GLOBALS), vec!["uplink"]].concat()),
-                },
+            let section = SECTIONS.into_iter().find(|(name, _)| *name == key.get_ref());
+            match (section, value.get_ref()) {
+                (Some((_, keys)), DeValue::Table(table)) => {
+                    table.iter().for_each(|(key, value)| self.global(keys, key, value, &[]));
+                }
+                (Some((name, _)), _) => self.refuse(name, value.span(), "a section with that name in [ ]"),
+                (None, DeValue::Array(items)) if key.get_ref() == "uplink" => {
+                    items.iter().for_each(|item| self.uplink(item));
+                }
+                (None, _) if key.get_ref() == "uplink" => self.no_section(value.span()),
+                (None, _) => self.global(&GLOBALS, key, value, &SECTION_NAMES),
             }
         }
+    }
+
+    /// What holds for all uplinks: a key ahead of all sections, or in one of its own; `others` may stand beside it.
+    fn global(
+        &mut self,
+        keys: &'static [Key<Config>],
+        key: &Spanned<DeString>,
+        value: &Spanned<DeValue>,
+        others: &[&'static str],
+    ) {
+        let Some(global) = Key::find(keys, key.get_ref()) else {
+            return self.no_key(key, &[Key::names(keys), others.to_vec()].concat());
+        };
+        self.put(global, &mut Config::default(), value);
+        self.globals.extend(plain(value.get_ref()).map(|value| (global, value)));
     }
 
     fn uplink(&mut self, value: &Spanned<DeValue>) {
@@ -212,6 +228,9 @@ impl<'s> Document<'s> {
         self.flaws.push(Flaw { span, message });
     }
 }
+
+/// What can stand beside the keys ahead of all sections.
+const SECTION_NAMES: [&str; 2] = ["balance", "uplink"];
 
 /// What `match` allows.
 const MATCH: &str = "a table with at least one of interface, connection, type, mac";

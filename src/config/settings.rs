@@ -10,6 +10,7 @@ use ipnet::Ipv6Net;
 
 use super::keys::{Key, Refusal, Value};
 use super::table::SETTINGS;
+use crate::core::balance::Rate;
 use crate::core::health::Limit;
 use crate::core::nat6::Nat6;
 use crate::core::net::{Tier, UplinkName, Weight};
@@ -26,6 +27,10 @@ pub struct Settings {
     pub tier: Option<Tier>,
     /// Whether traffic over it costs money.
     pub metered: Option<bool>,
+    /// What its line can receive.
+    pub download: Option<Rate>,
+    /// What its line can send.
+    pub upload: Option<Rate>,
     /// Whether it is left alone.
     pub ignore: Option<bool>,
     /// Whom to ask whether it leads out; an empty list for nobody.
@@ -61,6 +66,8 @@ impl Settings {
             weight: later.weight.or(self.weight),
             tier: later.tier.or(self.tier),
             metered: later.metered.or(self.metered),
+            download: later.download.or(self.download),
+            upload: later.upload.or(self.upload),
             ignore: later.ignore.or(self.ignore),
             probes: later.probes.or(self.probes),
             limits: later.limits.into_iter().fold(self.limits, overlaid),

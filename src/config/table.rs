@@ -10,12 +10,13 @@ use super::keys::{Key, Kind};
 use super::matcher::{LinkType, Matcher, Pattern};
 use super::settings::{FailbackMode, Settings};
 use super::{AllDown, Config};
+use crate::core::balance::{Method, Rate};
 use crate::core::health::Limit;
 use crate::core::nat6::{MOST_PREFIXES, Nat6, is_delegable};
 use crate::core::net::{Tier, UplinkName, Weight};
 
 /// The keys of a section beside `match`.
-pub static SETTINGS: [Key<Settings>; 20] = [
+pub static SETTINGS: [Key<Settings>; 22] = [
     Key {
         name: "name",
         allowed: UplinkName::ALLOWED,
@@ -45,6 +46,20 @@ pub static SETTINGS: [Key<Settings>; 20] = [
         help: "whether traffic costs money; metered uplinks stand in tier 2 unless told otherwise",
         kind: Kind::Flag,
         put: |settings, value| value.flag().map(|metered| settings.metered = Some(metered)),
+    },
+    Key {
+        name: "download",
+        allowed: Rate::ALLOWED,
+        help: "what its line can receive; the most that it was seen to unless told otherwise",
+        kind: Kind::Text,
+        put: |settings, value| value.text()?.parse().ok().map(|rate| settings.download = Some(rate)),
+    },
+    Key {
+        name: "upload",
+        allowed: Rate::ALLOWED,
+        help: "what its line can send; the most that it was seen to unless told otherwise",
+        kind: Kind::Text,
+        put: |settings, value| value.text()?.parse().ok().map(|rate| settings.upload = Some(rate)),
     },
     Key {
         name: "ignore",
@@ -214,6 +229,18 @@ pub static GLOBALS: [Key<Config>; 1] = [Key {
         };
         Some(())
     },
+}];
+
+/// The sections that stand once, for all uplinks, and their keys.
+pub static SECTIONS: [(&str, &[Key<Config>]); 1] = [("balance", &BALANCE)];
+
+/// The keys of `[balance]`.
+static BALANCE: [Key<Config>; 1] = [Key {
+    name: "method",
+    allowed: Method::ALLOWED,
+    help: "how new flows are shared out among the usable uplinks",
+    kind: Kind::Text,
+    put: |config, value| value.text().and_then(Method::named).map(|method| config.method = method),
 }];
 
 /// The keys of `match`.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv6Net};
 
+use super::balance::Directions;
 use super::health::{Health, Thresholds};
 use super::nat6::{MOST_PREFIXES, is_delegable};
 use super::net::{Device, Family, IfIndex, PerFamily, TableId, Tier, UplinkName};
@@ -352,6 +353,7 @@ fn name_and_number(mut candidates: Vec<Candidate<'_>>, observed: &Observed, foun
             tier: candidate.settings.tier.unwrap_or(usual),
             weight: candidate.settings.weight.unwrap_or_default(),
             metered,
+            capacity: Directions { down: candidate.settings.download, up: candidate.settings.upload },
             probes: candidate.settings.probes.clone(),
             limits: Thresholds::DEFAULT.with(&candidate.settings.limits),
             failback: failback(&candidate.settings, metered),

@@ -19,6 +19,7 @@ use self::family::FamilyPlan;
 use self::nat6::Sources;
 use self::resolvers::Resolvers;
 use self::sysctls::sysctls;
+use super::balance::{self, Choice, Method};
 use super::diff::Desired;
 use super::discover::{Found, discover};
 use super::health::Health;
@@ -42,6 +43,8 @@ pub struct Plan {
     pub uplinks: Vec<Uplink>,
     /// The uplinks that new flows use, by slot.
     pub active: PerFamily<Vec<Slot>>,
+    /// The uplinks that new flows could as well use: no better one is there, whomever the method has chosen. By slot.
+    pub ready: PerFamily<Vec<Slot>>,
     /// The families of uplinks whose resolvers nobody should ask now.
     pub idle_resolvers: BTreeSet<(Slot, Family)>,
     /// The memory of slots, brought up to date.
@@ -51,10 +54,21 @@ pub struct Plan {
 }
 
 /// Plans one round.
-pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health) -> Plan {
+pub fn plan(
+    config: &Config,
+    observed: &Observed,
+    slots: &Slots,
+    health: &Health,
+    choices: &PerFamily<Choice>,
+) -> Plan {
     let Found { uplinks, slots, mut notes } = discover(config, observed, slots, health);
     let multihomed = slots.multihomed();
-    let active = PerFamily::from_fn(|family| active(&uplinks, family));
+    let candidates = PerFamily::from_fn(|family| balance::candidates(&uplinks, family));
+    let active = PerFamily::from_fn(|f| balance::active(config.method, &candidates[f], &choices[f]));
+    let ready = PerFamily::from_fn(|f| {
+        let ready: BTreeSet<Slot> = balance::ready(&candidates[f]).iter().map(|one| one.slot).collect();
+        Vec::from_iter(ready)
+    });
     let shared = shared_addresses(&uplinks, observed);
     notes.extend(
         shared.iter().map(|ip| format!("{ip} is on two interfaces; sockets bound to it follow the default")),
@@ -62,7 +76,9 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
 
     let resolvers = Resolvers::of(&uplinks);
     let forwards = multihomed && (observed.forwards.v4 || observed.forwards.v6);
-    let sources = Sources::new(&uplinks, observed, &active.v6);
+    // A choice among equals is no reason to translate what has a way of its own.
+    let native = [active.v6.as_slice(), &ready.v6].concat();
+    let sources = Sources::new(&uplinks, observed, &native);
     let prefixes = PerFamily { v4: Vec::new(), v6: sources.kept(forwards) };
 
     let mut desired = Desired::default();
@@ -104,18 +120,24 @@ pub fn plan(config: &Config, observed: &Observed, slots: &Slots, health: &Health
     };
     desired.routes.retain(|route| !is_foreign(&route.key));
     clashes(observed, &mut notes);
+    notes.extend(guesses(config.method, &uplinks));
     notes.extend(observed.networkd.as_ref().and_then(Tending::note));
     notes.extend(observed.unheard.iter().cloned());
     let notes = notes.iter().map(|note| on_one_line(note)).collect();
     let idle_resolvers = resolvers.idle;
-    Plan { desired, uplinks, active, idle_resolvers, slots, notes }
+    Plan { desired, uplinks, active, ready, idle_resolvers, slots, notes }
 }
 
-/// The uplinks that are as good as any, of the best tier among those.
-fn active(uplinks: &[Uplink], family: Family) -> Vec<Slot> {
-    let rank = |u: &Uplink| u.rank(family).filter(|_| !u.legs[family].twin);
-    let best = uplinks.iter().filter_map(rank).min();
-    uplinks.iter().filter(|u| best.is_some() && rank(u) == best).map(|u| u.slot).collect()
+/// Uplinks of which nobody says when they are full, though the method asks for it.
+fn guesses(method: Method, uplinks: &[Uplink]) -> impl Iterator<Item = String> {
+    let asked = uplinks.iter().filter(move |_| method == Method::Overflow);
+    let unsaid = asked.filter(|u| u.capacity.both().contains(&None));
+    unsaid.map(|u| {
+        format!(
+            "{}: without download and upload it is taken for full at the most that it has carried",
+            u.name
+        )
+    })
 }
 
 /// Addresses of uplinks that another interface has as well: a rule by source could send them only one way. The other may

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv6Net};
 
+use super::balance::{Directions, Rate};
 use super::health::{Connectivity, Thresholds};
 use super::layout::Slot;
 use super::nat6::Nat6;
@@ -38,6 +39,8 @@ pub struct Uplink {
     pub weight: Weight,
     /// Its traffic costs money.
     pub metered: bool,
+    /// What its line carries, where that is configured.
+    pub capacity: Directions<Option<Rate>>,
     /// Whom to ask whether it leads out: those that were configured, else the usual ones.
     pub probes: Option<Vec<Probe>>,
     /// By what its health is judged.
@@ -233,6 +236,7 @@ impl Uplink {
             tier: Tier::new(1).expect("a tier"),
             weight: Weight::default(),
             metered: false,
+            capacity: Directions::default(),
             probes: None,
             limits: Thresholds::default(),
             failback: Failback::Keep,

@@ -9,6 +9,7 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::task::JoinSet;
 use tracing::info;
 
+use super::metering::Latencies;
 use crate::core::change::Change;
 use crate::core::health::{
     Cost, Damping, Health, Leaving, Manual, Monitor, Request, Standing, Subject, Vacated,
@@ -220,6 +221,12 @@ impl Probing {
         before.zip(slept).is_some_and(|(before, slept)| slept > before + SLEPT)
     }
 
+    /// The median round-trip times.
+    pub(super) fn latencies(&self) -> Latencies {
+        let known = |(key, watched): (&Key, &Watched)| Some((*key, watched.monitor.latency()?));
+        self.watched.iter().filter_map(known).collect()
+    }
+
     /// Adds to a status what is known of each uplink.
     pub(super) fn describe(&self, status: &mut Status) {
         let now = Instant::now();
@@ -234,7 +241,8 @@ impl Probing {
     }
 }
 
-async fn sleep_until(due: Option<Instant>) {
+/// Waits until then, or for ever.
+pub(super) async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,

@@ -9,6 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::contest::{Contest, Sifted};
 use crate::config::Config;
+use crate::core::balance::{Choice, Method};
 use crate::core::change::Change;
 use crate::core::diff::{Desired, diff};
 use crate::core::health::Health;
@@ -98,6 +99,11 @@ impl Rounds {
         status
     }
 
+    /// How new flows are shared out.
+    pub(super) fn method(&self) -> Method {
+        self.config.method
+    }
+
     /// What the last round decided.
     pub(super) fn last(&self) -> &Plan {
         &self.last
@@ -111,7 +117,12 @@ impl Rounds {
     }
 
     /// Brings the kernel to what it should be.
-    pub(super) async fn round(&mut self, bus: &BusState, health: &Health) -> Result<Outcome, rtnl::Error> {
+    pub(super) async fn round(
+        &mut self,
+        bus: &BusState,
+        health: &Health,
+        choices: &PerFamily<Choice>,
+    ) -> Result<Outcome, rtnl::Error> {
         let start = Instant::now();
         let Look { observed, hearing } = self.look(bus).await?;
         let looked = start.elapsed();
@@ -119,7 +130,7 @@ impl Rounds {
             return Ok(Outcome { failed: Vec::new(), due: None, hearing });
         }
         let slots = self.remembered(&observed.kernel.rules);
-        let plan = plan(&self.config, &observed, &slots, health);
+        let plan = plan(&self.config, &observed, &slots, health, choices);
         self.world.settle(&plan.desired);
         let steady = plan.desired == self.last.desired;
         let missing = diff(&plan.desired, &observed.kernel);
@@ -172,14 +183,15 @@ impl Rounds {
         &mut self,
         bus: &BusState,
         health: &Health,
+        choices: &PerFamily<Choice>,
     ) -> Result<Vec<String>, rtnl::Error> {
-        let (observed, plan) = self.foresee(bus, health).await?;
+        let (observed, plan) = self.foresee(bus, health, choices).await?;
         Ok(scripts(&diff(&plan.desired, &observed.kernel)))
     }
 
     /// What a round would do if nothing of ours were there yet, and the notes of the plan.
     pub(super) async fn full(&mut self, bus: &BusState) -> Result<(Vec<String>, Vec<String>), rtnl::Error> {
-        let (observed, plan) = self.foresee(bus, &Health::default()).await?;
+        let (observed, plan) = self.foresee(bus, &Health::default(), &PerFamily::default()).await?;
         // Settings are shown by what they were, not by what we made of them.
         let mut blank = Kernel { sysctls: observed.kernel.sysctls.clone(), ..Kernel::default() };
         blank.sysctls.extend(observed.kernel.originals.clone());
@@ -187,10 +199,15 @@ impl Rounds {
     }
 
     /// Looks and plans, and leaves it at that.
-    async fn foresee(&mut self, bus: &BusState, health: &Health) -> Result<(Observed, Plan), rtnl::Error> {
+    async fn foresee(
+        &mut self,
+        bus: &BusState,
+        health: &Health,
+        choices: &PerFamily<Choice>,
+    ) -> Result<(Observed, Plan), rtnl::Error> {
         let Look { observed, .. } = self.look(bus).await?;
         let slots = self.remembered(&observed.kernel.rules);
-        let plan = plan(&self.config, &observed, &slots, health);
+        let plan = plan(&self.config, &observed, &slots, health, choices);
         Ok((observed, plan))
     }
 

@@ -1,4 +1,4 @@
-//! How many packets each family has received and sent on a link.
+//! How many packets each family has received and sent on a link, and how many bytes went over it.
 //!
 //! The kernel counts by link, and IPv6 besides (`/proc/net/dev`, proc_net(5); `/proc/net/dev_snmp6`,
 //! net/ipv6/proc.c): what is not IPv6 is taken for IPv4, ARP among it.
@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::core::balance::Bytes;
 use crate::core::health::Counters;
 use crate::core::net::{IfName, PerFamily};
 
@@ -24,7 +25,13 @@ impl Links {
         Links { text: fs::read_to_string("/proc/net/dev").unwrap_or_default(), ..Links::default() }
     }
 
-    /// The counters of one link; none where there is no such link.
+    /// The bytes of one link, of all families; none where there is no such link.
+    pub fn bytes(&self, dev: &IfName) -> Option<Bytes> {
+        let numbers = numbers(&self.text, dev)?;
+        Some(Bytes { down: *numbers.first()?, up: *numbers.get(8)? })
+    }
+
+    /// The packets of one link; none where there is no such link.
     pub fn of(&mut self, dev: &IfName) -> Option<PerFamily<Counters>> {
         let read = || {
             let all = of_link(&self.text, dev)?;
@@ -36,10 +43,14 @@ impl Links {
 }
 
 /// A line is `NAME: BYTES PACKETS …` with eight numbers for what was received, then the same for what was sent.
-fn of_link(text: &str, dev: &IfName) -> Option<Counters> {
+fn numbers(text: &str, dev: &IfName) -> Option<Vec<u64>> {
     let line =
         text.lines().find_map(|line| line.trim_start().strip_prefix(dev.as_str())?.strip_prefix(':'))?;
-    let numbers: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    Some(line.split_whitespace().map_while(|word| word.parse().ok()).collect())
+}
+
+fn of_link(text: &str, dev: &IfName) -> Option<Counters> {
+    let numbers = numbers(text, dev)?;
     Some(Counters { received: *numbers.get(1)?, sent: *numbers.get(9)? })
 }
 
@@ -77,6 +88,13 @@ eth0.7: 50 4 0 0 0 0 0 0 30 3 0 0 0 0 0 0
         assert_eq!(of("eth0.7"), Some(Counters { received: 4, sent: 3 }));
         assert_eq!(of("eth"), None);
         assert_eq!(of_link("eth0: 1 2 x", &IfName::new("eth0").unwrap()), None);
+    }
+
+    #[test]
+    fn bytes_stand_ahead_of_packets() {
+        let links = Links { text: DEV.to_owned(), ..Links::default() };
+        assert_eq!(links.bytes(&IfName::new("eth0").unwrap()), Some(Bytes { down: 5000, up: 3000 }));
+        assert_eq!(links.bytes(&IfName::new("eth1").unwrap()), None);
     }
 
     #[test]

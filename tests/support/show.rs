@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Formatter};
 
+use uplinkd::core::balance::Choice;
+use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex};
 use uplinkd::core::observed::{Link, LinkFacts, Manager, Stage};
 
@@ -49,6 +51,13 @@ impl fmt::Debug for World {
         for ip in &health.vacated {
             writeln!(f, "vacated {ip}")?;
         }
+        for family in Family::BOTH {
+            let Choice { order, full } = &self.choices[family];
+            let list = |slots: Vec<&Slot>| slots.iter().map(|slot| format!(" {slot}")).collect::<String>();
+            writeln!(f, "choice {family}{}", list(order.iter().collect()))?;
+            writeln!(f, "full {family}{}", list(full.iter().collect()))?;
+        }
+        writeln!(f, "# method {:?}", self.config.method)?;
         writeln!(f, "# drained {:?}, all-down {:?}", self.drained, self.config.all_down)?;
         for section in &self.config.uplinks {
             writeln!(f, "# {:?} {:?}", section.matcher, section.settings)?;

@@ -38,6 +38,10 @@
 //! manual 1 down                          # also: up
 //! leaving 1 ipv4                         # its running flows should move
 //! vacated 192.0.2.10                     # an uplink had this address and will not have it again
+//!
+//! # What the method has made of rates and round-trip times.
+//! choice ipv4 2 1                        # the slots in the order in which they are to lead
+//! full ipv4 1                            # the slots that have no room
 //! ```
 //!
 //! Connected routes of addresses and the three usual rules need not be written; neither need settings that are 0.
@@ -136,6 +140,14 @@ fn read<'a>(
             world.health.leaving.insert(key);
         }
         "vacated" => drop(world.health.vacated.insert(words.parsed())),
+        "choice" => {
+            let family = family_of(words.next());
+            world.choices[family].order = all_numbered(&mut words);
+        }
+        "full" => {
+            let family = family_of(words.next());
+            world.choices[family].full = all_numbered(&mut words).into_iter().collect();
+        }
         "slot" => slots.push(slot(slots.len(), &mut words)),
         _ if first.ends_with(':') && words.next_ends_with(':') => {
             let index = IfIndex(first.trim_end_matches(':').parse().expect("a number"));
@@ -400,6 +412,14 @@ fn slot(seen: usize, words: &mut Words) -> serde_json::Value {
     json!({
         "slot": slot, "name": name, "identity": identity, "interface": interface, "seen": seen, "drained": drained
     })
+}
+
+fn all_numbered(words: &mut Words) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    while words.more() {
+        slots.push(numbered(words));
+    }
+    slots
 }
 
 fn numbered(words: &mut Words) -> Slot {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use uplinkd::config::Config;
+use uplinkd::core::balance::Choice;
 use uplinkd::core::health::Health;
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, PerFamily, TableId};
@@ -20,6 +21,7 @@ pub(crate) struct World {
     pub(crate) config: Config,
     pub(crate) slots: Slots,
     pub(crate) health: Health,
+    pub(crate) choices: PerFamily<Choice>,
     /// Which slots are taken out by hand; none where the memory tells.
     pub(crate) drained: Option<BTreeSet<Slot>>,
     pub(crate) links: Vec<Link>,

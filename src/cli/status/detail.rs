@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::{milliseconds, since};
 use crate::core::observed::Manager;
-use crate::status::{HealthStatus, LegStatus, UplinkStatus};
+use crate::status::{HealthStatus, LegStatus, TrafficStatus, UplinkStatus};
 
 /// A page about one uplink.
 pub(super) fn render(uplink: &UplinkStatus, now: OffsetDateTime) -> String {
@@ -25,6 +25,7 @@ pub(super) fn render(uplink: &UplinkStatus, now: OffsetDateTime) -> String {
         uplink.manual.map_or(String::new(), |manual| format!(", held {} by hand", manual.as_str())),
     );
     manager(&mut text, uplink);
+    traffic(&mut text, uplink);
     for (family, leg) in uplink.legs() {
         let _ = writeln!(text, "\n{family}: {} for {} ({})", leg.state, since(leg, now), leg.why);
         addresses(&mut text, leg);
@@ -43,6 +44,12 @@ fn manager(text: &mut String, uplink: &UplinkStatus) {
         Manager::Networkd => format!(", {}", profile.id),
     });
     let _ = writeln!(text, "  by {manager}{}", profile.unwrap_or_default());
+}
+
+fn traffic(text: &mut String, uplink: &UplinkStatus) {
+    if let Some(TrafficStatus { down, up }) = &uplink.traffic {
+        let _ = writeln!(text, "  down {down}, up {up}");
+    }
 }
 
 fn addresses(text: &mut String, leg: &LegStatus) {

@@ -299,8 +299,8 @@ fn only_sections_stand_at_the_top() {
     assert_eq!(
         brief("weight = 2\nuplinks = 1"),
         [
-            "1:1: weight: no such key here; allowed: all-down, uplink",
-            "2:1: uplinks: no such key here; did you mean `uplink`? allowed: all-down, uplink",
+            "1:1: weight: no such key here; allowed: all-down, balance, uplink",
+            "2:1: uplinks: no such key here; did you mean `uplink`? allowed: all-down, balance, uplink",
         ]
     );
     let wanted = "is not allowed; sections that begin with [[uplink]]";

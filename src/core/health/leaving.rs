@@ -2,6 +2,8 @@
 //!
 //! Those of an uplink that leads nowhere are moved at once, which [`plan`](crate::core::plan) sees by itself. Here are
 //! the others: a carrier that may come back in a moment, and an uplink that lives on while a better one takes over.
+//! One that merely was not chosen among its like has no better one beside it, and what went to one because the better
+//! were full is where it belongs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -14,10 +16,10 @@ use crate::core::uplink::{Failback, Leg, State};
 /// A carrier that is back by then has cost nobody a connection: Wi-Fi changes its access point in less.
 const CARRIER_GRACE: Duration = Duration::from_secs(1);
 
-/// Uplinks that carry no new flows, and may carry old ones.
+/// Uplinks that have a better one beside them, and may carry old flows.
 #[derive(Debug, Clone, Default)]
 pub struct Leaving {
-    active: BTreeSet<(Slot, Family)>,
+    ready: BTreeSet<(Slot, Family)>,
     left: BTreeMap<(Slot, Family), Left>,
 }
 
@@ -37,13 +39,16 @@ struct Left {
 impl Leaving {
     /// Takes in what a round decided.
     pub fn follow(&mut self, plan: &Plan, now: Instant) {
-        let was = std::mem::take(&mut self.active);
+        let was = std::mem::take(&mut self.ready);
         let known = std::mem::take(&mut self.left);
         for uplink in &plan.uplinks {
             for family in Family::BOTH {
                 let key = (uplink.slot, family);
+                if plan.ready[family].contains(&uplink.slot) {
+                    self.ready.insert(key);
+                    continue;
+                }
                 if plan.active[family].contains(&uplink.slot) {
-                    self.active.insert(key);
                     continue;
                 }
                 let mut left = known.get(&key).copied().unwrap_or_default();
@@ -106,7 +111,7 @@ mod tests {
         };
         let uplink = Uplink { failback, ..Uplink::example(key().0.get(), leg) };
         let active = PerFamily { v4: Vec::from_iter(active.then_some(key().0)), v6: Vec::new() };
-        Plan { uplinks: vec![uplink], active, ..Plan::default() }
+        Plan { uplinks: vec![uplink], ready: active.clone(), active, ..Plan::default() }
     }
 
     /// Follows rounds, each with the time at which it comes; tells when flows are to be moved after the last.
@@ -129,6 +134,26 @@ mod tests {
         assert_eq!(moved(&rounds, Failback::Drain(5000 * MS)), Some(5100));
         assert_eq!(moved(&rounds, Failback::Force), Some(100));
         assert_eq!(moved(&rounds[1..], Failback::Force), None, "it was never used");
+    }
+
+    #[test]
+    fn a_choice_among_equals_moves_no_flows_and_neither_does_room_elsewhere() {
+        let (mut leaving, now) = (Leaving::default(), Instant::now());
+        let round = |active, ready: bool| {
+            let plan = round(State::Up, active, Failback::Force);
+            Plan { ready: PerFamily { v4: Vec::from_iter(ready.then_some(key().0)), v6: Vec::new() }, ..plan }
+        };
+        let mut due = |active, ready| {
+            leaving.follow(&round(active, ready), now);
+            leaving.due(now).contains(&key())
+        };
+        assert_eq!(
+            [due(true, true), due(false, true), due(true, true)],
+            [false; 3],
+            "another of its like was chosen"
+        );
+        assert!(due(false, false), "a better one is back");
+        assert_eq!([due(true, false), due(false, false)], [false; 2], "the better one was full for a while");
     }
 
     #[test]

@@ -301,6 +301,11 @@ impl Monitor {
         &self.opinion
     }
 
+    /// The median round-trip time over the window.
+    pub fn latency(&self) -> Option<Duration> {
+        self.window.latency()
+    }
+
     /// What is known, for people.
     pub fn report(&self, now: Instant) -> Report {
         Report {

@@ -61,16 +61,22 @@ impl Window {
         self.samples.iter().rev().filter_map(|s| s.rtt).take(ENOUGH).max()
     }
 
+    /// The median round-trip time.
+    pub(super) fn latency(&self) -> Option<Duration> {
+        let mut rtts: Vec<Duration> = self.samples.iter().filter_map(|s| s.rtt).collect();
+        rtts.sort_unstable();
+        rtts.get(rtts.len() / 2).copied()
+    }
+
     /// What the window shows.
     pub(super) fn quality(&self) -> Quality {
-        let mut rtts: Vec<Duration> = self.samples.iter().filter_map(|s| s.rtt).collect();
+        let answered = self.samples.iter().filter(|s| s.rtt.is_some()).count();
         let lost = self.lost();
-        let samples = rtts.len() + lost;
-        rtts.sort_unstable();
+        let samples = answered + lost;
         Quality {
             samples,
             loss: u8::try_from(lost * 100 / samples.max(1)).unwrap_or(100),
-            latency: rtts.get(rtts.len() / 2).copied(),
+            latency: self.latency(),
             jitter: self.jitter(),
         }
     }

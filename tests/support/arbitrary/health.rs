@@ -1,4 +1,4 @@
-//! What can be known of uplinks, and what can be decided over it by hand.
+//! What can be known of uplinks, what a method can make of it, and what can be decided over it by hand.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use proptest::sample::select;
 use uplinkd::config::AllDown;
+use uplinkd::core::balance::{Choice, Method};
 use uplinkd::core::health::{Health, Manual, Opinion, Standing};
 use uplinkd::core::layout::Slot;
-use uplinkd::core::net::Family;
+use uplinkd::core::net::{Family, PerFamily};
 
 use crate::support::world::World;
 
@@ -18,12 +19,15 @@ pub(super) struct Drawn {
     health: Health,
     drained: BTreeSet<Slot>,
     all_down: AllDown,
+    method: Method,
+    choices: PerFamily<Choice>,
 }
 
 impl Drawn {
     pub(super) fn put(self, world: &mut World) {
         (world.health, world.drained) = (self.health, Some(self.drained));
         world.config.all_down = self.all_down;
+        (world.config.method, world.choices) = (self.method, self.choices);
     }
 }
 
@@ -50,6 +54,12 @@ fn opinion() -> impl Strategy<Value = Opinion> {
         .prop_map(|(standing, proven)| Opinion { proven, ..Opinion::new(standing, "drawn".to_owned()) })
 }
 
+/// One that may speak of uplinks that are not there, and need not speak of those that are.
+fn choice() -> impl Strategy<Value = Choice> {
+    let order = prop::collection::vec(slot(), 0..6);
+    (order, prop::collection::btree_set(slot(), 0..6)).prop_map(|(order, full)| Choice { order, full })
+}
+
 /// An IPv4 address that an uplink may have, or have had.
 fn address((net, host): (u8, u8)) -> IpAddr {
     IpAddr::from([192, 168, net, host])
@@ -67,12 +77,15 @@ pub(super) fn drawn() -> impl Strategy<Value = Drawn> {
     let leaving = prop::collection::btree_set(key(), 0..4);
     let drained = prop::collection::btree_set(slot(), 0..2);
     let all_down = select(vec![AllDown::Keep, AllDown::Block]);
+    let balance = (select(Method::ALL.to_vec()), choice(), choice());
     let vacated = prop::collection::btree_set((0..4u8, 1..16u8).prop_map(address), 0..3);
-    let some = (any::<bool>(), opinions, manual, (leaving, vacated), drained, all_down).prop_map(
-        |(probing, opinions, manual, (leaving, vacated), drained, all_down)| Drawn {
+    let some = (any::<bool>(), opinions, manual, (leaving, vacated), drained, (all_down, balance)).prop_map(
+        |(probing, opinions, manual, (leaving, vacated), drained, (all_down, (method, v4, v6)))| Drawn {
             health: Health { probing, opinions, manual, leaving, vacated },
             drained,
             all_down,
+            method,
+            choices: PerFamily { v4, v6 },
         },
     );
     prop_oneof![1 => Just(Drawn::default()), 2 => some]

@@ -1,0 +1,141 @@
+//! Keeps a meter for each link and a choice for each family: gives them counters, figures and the time.
+//!
+//! Decides when to look, and when what was learned is worth to be written down; what follows from a figure is decided
+//! in [`crate::core::balance`].
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::core::balance::{Choice, Chooser, Directions, Figures, Meter, Method, Rate, active, candidates};
+use crate::core::layout::Slot;
+use crate::core::net::{Family, PerFamily};
+use crate::core::plan::Plan;
+use crate::core::slots::Identity;
+use crate::kernel::counters::Links;
+use crate::status::{Status, TrafficStatus};
+
+/// How often the counters are looked at, where there are several uplinks.
+const SAMPLING: Duration = Duration::from_secs(1);
+/// What was learned is written down this often at most.
+const SAVING: Duration = Duration::from_secs(600);
+
+/// The highest rates that lasted, of all uplinks that are remembered.
+pub(super) type Learned = BTreeMap<Identity, Directions<Rate>>;
+
+/// The median round-trip times.
+pub(super) type Latencies = BTreeMap<(Slot, Family), Duration>;
+
+/// All that is measured.
+pub(super) struct Metering {
+    meters: BTreeMap<Slot, (Identity, Meter)>,
+    learned: Learned,
+    choosers: PerFamily<Chooser>,
+    /// When the counters are to be looked at; none while there is nothing to choose.
+    due: Option<Instant>,
+    saved: Learned,
+    saved_at: Instant,
+}
+
+impl Metering {
+    /// Begins with what was learned before.
+    pub(super) fn new(learned: Learned) -> Self {
+        Metering {
+            meters: BTreeMap::new(),
+            saved: learned.clone(),
+            learned,
+            choosers: PerFamily::default(),
+            due: None,
+            saved_at: Instant::now(),
+        }
+    }
+
+    /// What a plan should go by.
+    pub(super) fn choices(&self) -> PerFamily<Choice> {
+        PerFamily::from_fn(|family| self.choosers[family].choice().clone())
+    }
+
+    /// Takes in what a round found.
+    pub(super) fn follow(&mut self, plan: &Plan, method: Method, latencies: &Latencies) {
+        let now = Instant::now();
+        let entries = plan.slots.entries();
+        self.learned.retain(|identity, _| entries.iter().any(|entry| entry.identity == *identity));
+        let mut former = std::mem::take(&mut self.meters);
+        for entry in entries.iter().filter(|entry| plan.name_of(entry.slot).is_some()) {
+            // Who gets a slot that is free again begins without what was learned of another.
+            let known = former.remove(&entry.slot).filter(|(identity, _)| *identity == entry.identity);
+            let anew = || {
+                let learned = self.learned.get(&entry.identity).copied().unwrap_or_default();
+                (entry.identity.clone(), Meter::new(learned))
+            };
+            self.meters.insert(entry.slot, known.unwrap_or_else(anew));
+        }
+        self.due = plan.slots.multihomed().then(|| self.due.unwrap_or(now));
+        self.choose(plan, method, latencies, now);
+    }
+
+    /// Measures nothing any more, until the next round.
+    pub(super) fn rest(&mut self) {
+        (self.meters, self.choosers, self.due) = (BTreeMap::new(), PerFamily::default(), None);
+    }
+
+    /// Waits until the counters are to be looked at. May be dropped while it waits.
+    pub(super) async fn due(&self) {
+        super::probing::sleep_until(self.due).await;
+    }
+
+    /// Looks at the counters; true where a plan would come out otherwise than the last one.
+    pub(super) fn sample(&mut self, plan: &Plan, method: Method, latencies: &Latencies) -> bool {
+        let now = Instant::now();
+        self.due = Some(now + SAMPLING);
+        let links = Links::read();
+        for uplink in &plan.uplinks {
+            if let Some((identity, meter)) = self.meters.get_mut(&uplink.slot) {
+                meter.sample(links.bytes(&uplink.dev.name), now);
+                let learned = meter.learned();
+                if learned != Directions::default() {
+                    self.learned.insert(identity.clone(), learned);
+                }
+            }
+        }
+        self.choose(plan, method, latencies, now);
+        Family::BOTH.into_iter().any(|family| {
+            let chosen = self.choosers[family].choice();
+            active(method, &candidates(&plan.uplinks, family), chosen) != plan.active[family]
+        })
+    }
+
+    fn choose(&mut self, plan: &Plan, method: Method, latencies: &Latencies, now: Instant) {
+        for family in Family::BOTH {
+            let figures = plan.uplinks.iter().filter_map(|uplink| {
+                let (_, meter) = self.meters.get(&uplink.slot)?;
+                let latency = latencies.get(&(uplink.slot, family)).copied();
+                let capacity = meter.capacity(uplink.capacity);
+                Some((uplink.slot, Figures { rate: meter.rate(), capacity, latency }))
+            });
+            let figures = figures.collect();
+            self.choosers[family].look(method, &candidates(&plan.uplinks, family), &figures, now);
+        }
+    }
+
+    /// What was learned, where it is worth to be written down: now and then, or when we stop.
+    pub(super) fn unsaved(&mut self, stopping: bool) -> Option<Learned> {
+        let now = Instant::now();
+        let due = stopping || now.saturating_duration_since(self.saved_at) >= SAVING;
+        if !due || self.learned == self.saved {
+            return None;
+        }
+        (self.saved, self.saved_at) = (self.learned.clone(), now);
+        Some(self.saved.clone())
+    }
+
+    /// Adds to a status what goes over each link, and what it can carry.
+    pub(super) fn describe(&self, plan: &Plan, method: Method, status: &mut Status) {
+        method.as_str().clone_into(&mut status.method);
+        for told in &mut status.uplinks {
+            let uplink = plan.uplinks.iter().find(|uplink| uplink.slot.get() == told.slot);
+            let measured = uplink.and_then(|u| Some((u, self.meters.get(&u.slot)?)));
+            told.traffic = measured
+                .map(|(uplink, (_, meter))| TrafficStatus::of(meter.rate(), meter.capacity(uplink.capacity)));
+        }
+    }
+}
