@@ -22,6 +22,7 @@
 //! |---|---|
 //! | [`core`] | pure decisions: what is an uplink, what should be in the kernel, which changes lead there |
 //! | [`core::health`] | pure as well: from answers, counters and the time to a verdict for each family of an uplink |
+//! | [`core::balance`] | pure as well: from rates, capacities and round-trip times to who carries what is new |
 //! | [`core::probe`] | what can be asked, how it is written, and who is asked by default |
 //! | [`config`] | the administrator's settings: how they are written, which link they speak of, what counts |
 //! | [`sources`] | what NetworkManager and systemd-networkd know, over D-Bus; what hooks and systemd-networkd's files tell |
@@ -77,6 +78,17 @@
 //! A daemon that was started anew knows no verdicts. It takes them from the kernel: an uplink over which the balanced
 //! default leads carried traffic, and is taken for good until a burst says otherwise. So a restart moves nothing. One
 //! without such a leg is new, and has to answer before it is used.
+//!
+//! # Balancing
+//!
+//! Who can be used, health says; who is used, a [`Method`](core::balance::Method). Most need nothing but tiers, weights and
+//! metrics. Others go by figures that change with every second, and what follows from these must not: so a
+//! [`Chooser`](core::balance::Chooser) for each family, pure and with the time as an argument, weighs them and changes its
+//! mind upon lasting evidence alone. `daemon::metering` keeps them, and reads the counters of all links once a second where
+//! there is something to choose.
+//!
+//! A choice is an order, and not a set: the plan takes the first of it that can be used, so that an outage is acted upon in
+//! the round that finds it. And it is no verdict: who was not chosen is as good as who was, so what runs over it stays.
 //!
 //! # Ownership
 //!

@@ -213,8 +213,8 @@ mod tests {
                 "metered: yes is not allowed; true or false",
                 "name: main is not allowed; 1 to 32 of A-Z a-z 0-9 . _ - beginning with a letter, \
                  and not main, local, default, all or none",
-                "wieght: no such key here; did you mean `weight`? allowed: name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix",
-                "match: no such key here; allowed: name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix",
+                "wieght: no such key here; did you mean `weight`? allowed: name, weight, tier, metered, download, upload, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix",
+                "match: no such key here; allowed: name, weight, tier, metered, download, upload, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix",
             ]
         );
     }
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(read("name=a=b").map_err(|e| e.starts_with("name: a=b is not allowed; ")), Err(true));
         assert_eq!(
             read("=2"),
-            Err("\"\": no such key here; allowed: name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix".to_owned())
+            Err("\"\": no such key here; allowed: name, weight, tier, metered, download, upload, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix".to_owned())
         );
     }
 }

@@ -52,3 +52,27 @@ impl fmt::Display for DirectionStatus {
         self.capacity_bps.map_or(Ok(()), |capacity| write!(f, " of {}{learned}", Rate(capacity)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_see_what_is_learned_and_what_is_not_known() {
+        let capacities = Directions {
+            down: Some(Capacity { rate: Rate(100_000_000), learned: false }),
+            up: Some(Capacity { rate: Rate(16_500_000), learned: true }),
+        };
+        let rates = Directions { down: Rate(1_250_000), up: Rate(0) };
+        let told = |rates, capacities| {
+            let TrafficStatus { down, up } = TrafficStatus::of(rates, capacities);
+            [down.to_string(), up.to_string()]
+        };
+        assert_eq!(
+            told(Some(rates), capacities),
+            ["1.2 Mbit/s of 100 Mbit/s", "0 bit/s of 16.5 Mbit/s (learned)"]
+        );
+        assert_eq!(told(Some(rates), Directions::default()), ["1.2 Mbit/s", "0 bit/s"]);
+        assert_eq!(told(None, Directions::default()), ["not measured yet"; 2]);
+    }
+}

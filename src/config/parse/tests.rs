@@ -6,6 +6,7 @@ use proptest::sample::Index;
 use super::*;
 use crate::config::matcher::LinkType;
 use crate::config::{AllDown, FailbackMode, Subject};
+use crate::core::balance::{Method, Rate};
 use crate::core::health::Thresholds;
 use crate::core::net::{IfName, MacAddr, Tier, UplinkName, Weight};
 
@@ -114,6 +115,63 @@ probes = "none"
 }
 
 #[test]
+fn balancing_is_configured() {
+    for method in Method::ALL {
+        assert_eq!(read(&format!("[balance]\nmethod = \"{}\"", method.as_str())).method, method);
+    }
+    let config = read(
+        r#"
+balance.method = "overflow"
+[[uplink]]
+match.interface = "eth0"
+download = "109.3M"
+upload = "800k"
+"#,
+    );
+    assert_eq!(config.method, Method::Overflow);
+    let Settings { download, upload, .. } = config.uplinks[0].settings;
+    assert_eq!((download, upload), (Some(Rate(109_300_000)), Some(Rate(800_000))));
+    assert_eq!(read("[balance]").method, Method::Weighted);
+}
+
+#[test]
+fn wrong_balancing_is_told() {
+    let methods = "weighted, priority, overflow, least-used or lowest-latency";
+    for (text, told) in [
+        ("[balance]\nmethod = \"fastest\"", format!("2:10: method: \"fastest\" is not allowed; {methods}")),
+        ("[balance]\nmethod = 1", format!("2:10: method: 1 is not allowed; {methods} (in quotes)")),
+        (
+            "[balance]\nmethods = 1",
+            "2:1: methods: no such key here; did you mean `method`? allowed: method".into(),
+        ),
+        ("[balance]\nall-down = 1", "2:1: all-down: no such key here; allowed: method".into()),
+        ("method = \"priority\"", "1:1: method: no such key here; allowed: all-down, balance, uplink".into()),
+        (
+            "balance = \"priority\"",
+            "1:11: balance: \"priority\" is not allowed; a section with that name in [ ]".into(),
+        ),
+        (
+            "[[balance]]\nmethod = \"priority\"",
+            "1:1: balance: [[balance]] is not allowed; a section with that name in [ ]".into(),
+        ),
+    ] {
+        assert_eq!(brief(text), [told], "{text}");
+    }
+    // Of the methods that the field knows, these have no effect on the default route.
+    for method in ["persistence", "enforced", "fastest-response"] {
+        assert_eq!(brief(&format!("[balance]\nmethod = \"{method}\"")).len(), 1);
+    }
+    let rate = "a rate from 8k to 1000G in bits per second, like 800k, 16.5M or 1G";
+    for (line, told) in [
+        ("download = \"100\"", format!("3:12: download: \"100\" is not allowed; {rate}")),
+        ("download = 100", format!("3:12: download: 100 is not allowed; {rate} (in quotes)")),
+        ("upload = \"20m\"", format!("3:10: upload: \"20m\" is not allowed; {rate}")),
+    ] {
+        assert_eq!(setting(line), [told], "{line}");
+    }
+}
+
+#[test]
 fn wrong_health_is_told() {
     assert_eq!(brief("all-down = \"stop\"\n"), ["1:12: all-down: \"stop\" is not allowed; keep or block"]);
     for (line, told) in [
@@ -197,7 +255,7 @@ tier = "first"
     let expected = r#"x.toml:3:31: typ: no such key here; did you mean `type`? allowed: interface, connection, type, mac
     3 | match = { interface = "eth0", typ = "wifi" }
       |                               ^^^
-x.toml:4:1: wieght: no such key here; did you mean `weight`? allowed: match, name, weight, tier, metered, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix
+x.toml:4:1: wieght: no such key here; did you mean `weight`? allowed: match, name, weight, tier, metered, download, upload, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix
     4 | wieght = 2
       | ^^^^^^
 x.toml:5:10: weight: 300 is not allowed; a whole number from 1 to 256
