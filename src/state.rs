@@ -266,3 +266,27 @@ pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&fresh, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::folder::Folder;
+    use crate::core::net::UplinkName;
+
+    #[test]
+    fn what_was_learned_is_read_again_and_rubbish_is_nothing() {
+        let folder = Folder::new("learned");
+        let dirs = Directories { state: folder.path(""), runtime: folder.path("") };
+        assert_eq!(load_learned(&dirs), BTreeMap::new());
+        let rates = |down, up| Directions { down: Rate(down), up: Rate(up) };
+        let learned = BTreeMap::from([
+            (Identity::Name(UplinkName::new("fibre").unwrap()), rates(100_000_000, 20_000_000)),
+            (Identity::Profile("11111111-1111-4111-8111-111111111111".into()), rates(16_000_000, 0)),
+            (Identity::Interface("eth0".into()), rates(0, u64::MAX)),
+        ]);
+        save_learned(&dirs, &learned).unwrap();
+        assert_eq!(load_learned(&dirs), learned);
+        folder.write("capacities.json", "[[{\"name\": \"fibre\"}]");
+        assert_eq!(load_learned(&dirs), BTreeMap::new());
+    }
+}

@@ -76,9 +76,9 @@ pub fn plan(
 
     let resolvers = Resolvers::of(&uplinks);
     let forwards = multihomed && (observed.forwards.v4 || observed.forwards.v6);
-    // A choice among equals is no reason to translate what has a way of its own.
-    let native = [active.v6.as_slice(), &ready.v6].concat();
-    let sources = Sources::new(&uplinks, observed, &native);
+    // A choice among equals is no reason to move what has a way of its own.
+    let in_use = PerFamily::from_fn(|f| [active[f].as_slice(), &ready[f]].concat());
+    let sources = Sources::new(&uplinks, observed, &in_use.v6);
     let prefixes = PerFamily { v4: Vec::new(), v6: sources.kept(forwards) };
 
     let mut desired = Desired::default();
@@ -89,7 +89,7 @@ pub fn plan(
         let base = part.rules(&shared);
         part.sources(&prefixes[family]);
         if multihomed {
-            part.detours(base, &active[family], &shared);
+            part.detours(base, &active[family], &in_use[family], &shared);
             if !active[family].is_empty() {
                 part.tell_who_leads();
             }

@@ -139,3 +139,57 @@ impl Metering {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::net::UplinkName;
+    use crate::core::slots::Slots;
+    use crate::core::uplink::{Leg, Uplink};
+
+    const RATES: Directions<Rate> = Directions { down: Rate(40_000_000), up: Rate(8_000_000) };
+
+    fn named(name: &str) -> Identity {
+        Identity::Name(UplinkName::new(name).unwrap())
+    }
+
+    /// A machine with one uplink in slot 1, known as this.
+    fn plan_of(name: &str) -> Plan {
+        let entry = serde_json::json!({
+            "slot": 1, "identity": named(name), "name": name, "interface": "eth1", "seen": 1
+        });
+        let slots: Slots = serde_json::from_value(serde_json::json!({ "entries": [entry] })).unwrap();
+        let mut uplink = Uplink::example(1, Leg::default());
+        uplink.name = UplinkName::new(name).unwrap();
+        Plan { uplinks: vec![uplink], slots, ..Plan::default() }
+    }
+
+    #[test]
+    fn what_was_learned_belongs_to_the_uplink_and_not_to_its_slot() {
+        let mut metering = Metering::new(BTreeMap::from([(named("fibre"), RATES)]));
+        let mut learned = |name: &str| {
+            metering.follow(&plan_of(name), Method::Weighted, &Latencies::new());
+            metering.meters.values().map(|(_, meter)| meter.learned()).collect::<Vec<_>>()
+        };
+        assert_eq!(learned("fibre"), [RATES]);
+        assert_eq!(learned("cable"), [Directions::default()], "another in its slot");
+        assert_eq!(learned("fibre"), [Directions::default()], "it was forgotten");
+    }
+
+    #[test]
+    fn what_is_new_is_written_down_when_we_stop_and_seldom_before() {
+        let mut metering = Metering::new(BTreeMap::from([(named("fibre"), RATES)]));
+        assert_eq!(metering.unsaved(true), None, "nothing is new");
+        metering.learned.insert(named("cable"), RATES);
+        assert_eq!(metering.unsaved(false), None, "it was read a moment ago");
+        assert_eq!(metering.unsaved(true).map(|learned| learned.len()), Some(2));
+        assert_eq!(metering.unsaved(true), None);
+    }
+
+    #[test]
+    fn one_uplink_alone_is_not_measured() {
+        let mut metering = Metering::new(Learned::new());
+        metering.follow(&plan_of("fibre"), Method::Overflow, &Latencies::new());
+        assert_eq!(metering.due, None);
+    }
+}

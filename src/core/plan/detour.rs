@@ -25,8 +25,15 @@ use crate::core::rule::{Rule, Selector};
 const MOST_SERVERS: usize = 16;
 
 impl FamilyPlan<'_> {
-    /// The rules to the servers of tunnels; `shared` addresses are those of two uplinks.
-    pub(super) fn detours(&mut self, base: Base, active: &[Slot], shared: &BTreeSet<IpAddr>) {
+    /// The rules to the servers of tunnels: those whose way is lost take an `active` uplink, and stay for as long as that is
+    /// `in_use`. `shared` addresses are those of two uplinks.
+    pub(super) fn detours(
+        &mut self,
+        base: Base,
+        active: &[Slot],
+        in_use: &[Slot],
+        shared: &BTreeSet<IpAddr>,
+    ) {
         let family = self.family;
         let known = self.known_servers();
         let servers = self.servers(&known);
@@ -39,7 +46,7 @@ impl FamilyPlan<'_> {
         }
         let way = |net: &IpNet, wish: Slot| {
             // A tunnel over TCP keeps its address, so it stays where it is for as long as that is in use.
-            let kept = known.get(net).copied().filter(|slot| active.contains(slot));
+            let kept = known.get(net).copied().filter(|slot| in_use.contains(slot));
             let wish = kept.unwrap_or(wish);
             match self.best(active) {
                 Some(best) if !self.gets_through(wish) => best.slot,

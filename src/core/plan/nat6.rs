@@ -32,13 +32,13 @@ struct Lan {
 /// All that is decided about IPv6 sources from behind the machine.
 pub(super) struct Sources<'a> {
     uplinks: &'a [Uplink],
-    active: &'a [Slot],
+    in_use: &'a [Slot],
     lans: BTreeMap<Ipv6Net, Lan>,
 }
 
 impl<'a> Sources<'a> {
-    pub(super) fn new(uplinks: &'a [Uplink], observed: &Observed, active: &'a [Slot]) -> Self {
-        Sources { uplinks, active, lans: lans(uplinks, observed) }
+    pub(super) fn new(uplinks: &'a [Uplink], observed: &Observed, in_use: &'a [Slot]) -> Self {
+        Sources { uplinks, in_use, lans: lans(uplinks, observed) }
     }
 
     /// The prefixes whose sources are to leave by their own uplink.
@@ -48,13 +48,13 @@ impl<'a> Sources<'a> {
     pub(super) fn kept(&self, translated: bool) -> Vec<(Slot, IpNet)> {
         let elsewhere = |uplink: &Uplink| {
             let others =
-                self.uplinks.iter().filter(|u| u.slot != uplink.slot && self.active.contains(&u.slot));
+                self.uplinks.iter().filter(|u| u.slot != uplink.slot && self.in_use.contains(&u.slot));
             translated && others.into_iter().any(|u| u.nat6 != Nat6::None)
         };
         let stays = |uplink: &&Uplink| {
             let leg = &uplink.legs.v6;
             let unproven = leg.link && leg.state == State::Configuring;
-            self.active.contains(&uplink.slot) || unproven || (leg.link && !elsewhere(uplink))
+            self.in_use.contains(&uplink.slot) || unproven || (leg.link && !elsewhere(uplink))
         };
         let own = |uplink: &'a Uplink| self.undisputed(uplink).map(move |net| (uplink.slot, net.into()));
         self.uplinks.iter().filter(stays).flat_map(own).collect()
