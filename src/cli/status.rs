@@ -46,7 +46,7 @@ pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
     };
     let method = match status.method.as_str() {
         "" | "weighted" => String::new(),
-        method => format!(", {method}"),
+        method => format!(", method {method}"),
     };
     let _ = writeln!(text, "uplinkd {}: {count}{method}; this machine {forwards}\n", status.version);
     if !status.uplinks.is_empty() {

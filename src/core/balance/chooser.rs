@@ -46,7 +46,9 @@ impl Chooser {
         now: Instant,
     ) {
         if method != self.method {
-            *self = Chooser { method, ..Chooser::default() };
+            // Who led goes on until there is evidence against it; who was full is asked anew.
+            let order = std::mem::take(&mut self.choice.order);
+            *self = Chooser { method, choice: Choice { order, ..Choice::default() }, ..Chooser::default() };
         }
         let figures = |candidate: &Candidate| figures.get(&candidate.slot).copied().unwrap_or_default();
         let known: Vec<_> = candidates.iter().map(|candidate| (candidate.slot, figures(candidate))).collect();

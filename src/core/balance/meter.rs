@@ -111,6 +111,8 @@ fn between((from, first): (Instant, Bytes), (to, last): (Instant, Bytes)) -> Opt
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -173,5 +175,28 @@ mod tests {
         assert_eq!((meter.rate(), meter.learned().down), (None, Rate(40 * M)), "it has slept");
         meter.sample(None, later + 3601 * SECOND);
         assert_eq!(meter.rate(), None, "it has gone");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// However traffic and looks come, what is learned only grows, and never beyond what was seen.
+        #[test]
+        fn nothing_is_learned_that_was_not_carried(looks in prop::collection::vec((0..2000u64, 1..4000u64), 1..60)) {
+            let (mut meter, mut now, mut sum, mut most) = (Meter::default(), Instant::now(), 0, Rate(0));
+            for (megabits, ms) in looks {
+                let time = Duration::from_millis(ms);
+                let bytes = megabits * ms * M / 8000;
+                (now, sum) = (now + time, sum + bytes);
+                most = most.max(Rate::of(bytes, time).unwrap_or_default());
+                let before = meter.learned();
+                meter.sample(Some(Bytes { down: sum, up: sum / 2 }), now);
+                let Directions { down, up } = meter.learned();
+                prop_assert!(down >= before.down && up >= before.up, "it shrank");
+                prop_assert!(down <= most && up <= most, "{} of {}", down, most);
+                let rate = meter.rate().unwrap_or_default();
+                prop_assert!(rate.down <= most, "{} of {}", rate.down, most);
+            }
+        }
     }
 }

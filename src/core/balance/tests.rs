@@ -202,9 +202,15 @@ fn another_method_begins_anew() {
     let mut run = Run::new(Method::LowestLatency, &[(0, 1), (0, 1)]);
     let figures = [figures(99, 0, Some(100), Some(40)), figures(0, 0, Some(100), Some(20))];
     assert_eq!(run.changes_after(&figures), Some((11, vec![2])));
+    run.method = Method::LeastUsed;
+    assert_eq!(run.tick(&figures), [2], "who led goes on");
     run.method = Method::Overflow;
     assert_eq!(run.tick(&figures), [1]);
     assert_eq!(run.changes_after(&figures), Some((3, vec![2])));
+    run.method = Method::Priority;
+    run.tick(&figures);
+    run.method = Method::Overflow;
+    assert_eq!(run.tick(&figures), [1], "who was full is asked anew");
 }
 
 /// What there is for some seconds: the ranks of three uplinks, where they can be used, and their figures.
