@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use tracing::info;
+
 use crate::core::balance::{Choice, Chooser, Directions, Figures, Meter, Method, Rate, active, candidates};
 use crate::core::layout::Slot;
 use crate::core::net::{Family, PerFamily};
@@ -98,10 +100,21 @@ impl Metering {
             }
         }
         self.choose(plan, method, latencies, now);
-        Family::BOTH.into_iter().any(|family| {
+        let mut news = false;
+        for family in Family::BOTH {
             let chosen = self.choosers[family].choice();
-            active(method, &candidates(&plan.uplinks, family), chosen) != plan.active[family]
-        })
+            let chosen = active(method, &candidates(&plan.uplinks, family), chosen);
+            if chosen != plan.active[family] {
+                let names = chosen.iter().filter_map(|slot| plan.name_of(*slot)).map(ToString::to_string);
+                info!(
+                    "{family}: new flows go over {} by {}",
+                    Vec::from_iter(names).join(", "),
+                    method.as_str()
+                );
+                news = true;
+            }
+        }
+        news
     }
 
     fn choose(&mut self, plan: &Plan, method: Method, latencies: &Latencies, now: Instant) {
