@@ -106,7 +106,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let mut daemon = Daemon {
         rounds: Rounds::new(&options.dirs, config, gateways)?,
         probing: Probing::new(state::load_manual(&options.dirs)),
-        metering: Metering::new(state::load_learned(&options.dirs)),
+        metering: Metering::new(state::load_learned(&options.dirs), state::load_choices(&options.dirs)),
         events: Events::default(),
         options,
         bus,
@@ -275,7 +275,7 @@ impl Daemon {
                 notify::ready();
             }
         }
-        self.remember_learned(true);
+        self.remember(true);
         info!("uplinkd stops; routes, rules and marks stay in force");
         Ok(())
     }
@@ -312,9 +312,10 @@ impl Daemon {
 
     /// Looks at the counters; true when a round should follow, as the method has chosen otherwise.
     fn measure(&mut self) -> bool {
-        self.remember_learned(false);
         let latencies = self.latencies();
-        self.metering.sample(self.rounds.last(), self.rounds.method(), &latencies)
+        let news = self.metering.sample(self.rounds.last(), self.rounds.method(), &latencies);
+        self.remember(false);
+        news
     }
 
     /// The round-trip times, where the method goes by them.
@@ -325,11 +326,13 @@ impl Daemon {
         }
     }
 
-    /// Writes down what uplinks were seen to carry. What cannot be written is learned again.
-    fn remember_learned(&mut self, stopping: bool) {
-        let Some(learned) = self.metering.unsaved(stopping) else { return };
-        if let Err(error) = state::save_learned(&self.options.dirs, &learned) {
-            warn!("what uplinks were seen to carry is not kept: {}", crate::world::chain(&error));
+    /// Writes down what uplinks were seen to carry, and who is chosen. What cannot be written is found out again.
+    fn remember(&mut self, stopping: bool) {
+        let dirs = &self.options.dirs;
+        let learned = self.metering.unsaved(stopping).map(|learned| state::save_learned(dirs, &learned));
+        let chosen = self.metering.unsaved_choices().map(|chosen| state::save_choices(dirs, &chosen));
+        for error in [learned, chosen].into_iter().flatten().filter_map(Result::err) {
+            warn!("what was measured is not kept: {}", crate::world::chain(&error));
         }
     }
 

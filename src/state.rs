@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::core::balance::{Directions, Rate};
+use crate::core::balance::{Directions, Kept, Rate};
 use crate::core::health::Manual;
 use crate::core::layout::Slot;
-use crate::core::net::IfIndex;
+use crate::core::net::{IfIndex, PerFamily};
 use crate::core::slots::{Identity, Slots};
 
 /// Where the files are.
@@ -50,6 +50,10 @@ impl Directories {
 
     fn capacities(&self) -> PathBuf {
         self.state.join("capacities.json")
+    }
+
+    fn choices(&self) -> PathBuf {
+        self.runtime.join("choices.json")
     }
 
     fn manual(&self) -> PathBuf {
@@ -191,6 +195,18 @@ pub fn save_learned(dirs: &Directories, learned: &BTreeMap<Identity, Directions<
     let text =
         serde_json::to_vec_pretty(&pairs).map_err(|e| Error::of("write", &dirs.capacities())(e.into()))?;
     replace(&dirs.capacities(), &text)
+}
+
+/// Whom the method had chosen when we last ran. A file that cannot be read tells of nobody.
+pub fn load_choices(dirs: &Directories) -> PerFamily<Kept> {
+    let text = fs::read_to_string(dirs.choices()).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// Writes down whom the method has chosen, so that a restart moves nothing.
+pub fn save_choices(dirs: &Directories, choices: &PerFamily<Kept>) -> Result<(), Error> {
+    let text = serde_json::to_vec(choices).map_err(|e| Error::of("write", &dirs.choices())(e.into()))?;
+    replace(&dirs.choices(), &text)
 }
 
 /// What was decided by hand since the machine was started. A file that cannot be read decides nothing.

@@ -134,7 +134,10 @@ impl<'s> Document<'s> {
                     items.iter().for_each(|item| self.uplink(item));
                 }
                 (None, _) if key.get_ref() == "uplink" => self.no_section(value.span()),
-                (None, _) => self.global(&GLOBALS, key, value, &SECTION_NAMES),
+                (None, _) => {
+                    let sections = SECTIONS.iter().map(|(name, _)| *name).chain(["uplink"]);
+                    self.global(&GLOBALS, key, value, &Vec::from_iter(sections));
+                }
             }
         }
     }
@@ -228,9 +231,6 @@ impl<'s> Document<'s> {
         self.flaws.push(Flaw { span, message });
     }
 }
-
-/// What can stand beside the keys ahead of all sections.
-const SECTION_NAMES: [&str; 2] = ["balance", "uplink"];
 
 /// What `match` allows.
 const MATCH: &str = "a table with at least one of interface, connection, type, mac";

@@ -14,13 +14,16 @@ mod meter;
 mod rate;
 
 pub use choice::{Candidate, Choice, active, candidates, ready};
-pub use chooser::{Chooser, HOLD};
+pub use chooser::{Chooser, HOLD, Kept};
 pub use measure::Figures;
 pub use meter::{Bytes, Capacity, Meter};
 pub use rate::{Directions, Rate};
 
+use serde::{Deserialize, Serialize};
+
 /// How an uplink is chosen among those that are usable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// All of the best tier, each by its weight.
     #[default]

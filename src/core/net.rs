@@ -68,7 +68,7 @@ impl fmt::Display for Family {
 }
 
 /// A value for each family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PerFamily<T> {
     /// The value for IPv4.
     pub v4: T,

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use tracing::info;
 
-use crate::core::balance::{Choice, Chooser, Directions, Figures, Meter, Method, Rate, active, candidates};
+use crate::core::balance::{
+    Choice, Chooser, Directions, Figures, Kept, Meter, Method, Rate, active, candidates,
+};
 use crate::core::layout::Slot;
 use crate::core::net::{Family, PerFamily};
 use crate::core::plan::Plan;
@@ -36,18 +38,20 @@ pub(super) struct Metering {
     due: Option<Instant>,
     saved: Learned,
     saved_at: Instant,
+    kept: PerFamily<Kept>,
 }
 
 impl Metering {
-    /// Begins with what was learned before.
-    pub(super) fn new(learned: Learned) -> Self {
+    /// Begins with what was learned, and chosen, before.
+    pub(super) fn new(learned: Learned, kept: PerFamily<Kept>) -> Self {
         Metering {
             meters: BTreeMap::new(),
             saved: learned.clone(),
             learned,
-            choosers: PerFamily::default(),
+            choosers: PerFamily::from_fn(|family| kept[family].clone().into()),
             due: None,
             saved_at: Instant::now(),
+            kept,
         }
     }
 
@@ -141,6 +145,15 @@ impl Metering {
         Some(self.saved.clone())
     }
 
+    /// What is chosen, where that is not what was last written down.
+    pub(super) fn unsaved_choices(&mut self) -> Option<PerFamily<Kept>> {
+        let kept = PerFamily::from_fn(|family| self.choosers[family].kept());
+        (kept != self.kept).then(|| {
+            self.kept = kept.clone();
+            kept
+        })
+    }
+
     /// Adds to a status what goes over each link, and what it can carry.
     pub(super) fn describe(&self, plan: &Plan, method: Method, status: &mut Status) {
         method.as_str().clone_into(&mut status.method);
@@ -166,6 +179,10 @@ mod tests {
         Identity::Name(UplinkName::new(name).unwrap())
     }
 
+    fn metering(learned: &[(Identity, Directions<Rate>)]) -> Metering {
+        Metering::new(learned.iter().cloned().collect(), PerFamily::default())
+    }
+
     /// A machine with one uplink in slot 1, known as this.
     fn plan_of(name: &str) -> Plan {
         let entry = serde_json::json!({
@@ -179,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_was_learned_belongs_to_the_uplink_and_not_to_its_slot() {
-        let mut metering = Metering::new(BTreeMap::from([(named("fibre"), RATES)]));
+        let mut metering = metering(&[(named("fibre"), RATES)]);
         let mut learned = |name: &str| {
             metering.follow(&plan_of(name), Method::Weighted, &Latencies::new());
             metering.meters.values().map(|(_, meter)| meter.learned()).collect::<Vec<_>>()
@@ -191,7 +208,7 @@ mod tests {
 
     #[test]
     fn what_is_new_is_written_down_when_we_stop_and_seldom_before() {
-        let mut metering = Metering::new(BTreeMap::from([(named("fibre"), RATES)]));
+        let mut metering = metering(&[(named("fibre"), RATES)]);
         assert_eq!(metering.unsaved(true), None, "nothing is new");
         metering.learned.insert(named("cable"), RATES);
         assert_eq!(metering.unsaved(false), None, "it was read a moment ago");
@@ -200,8 +217,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_chosen_is_written_down_when_it_is_another() {
+        let mut metering = metering(&[]);
+        assert_eq!(metering.unsaved_choices(), None, "nothing was chosen yet");
+        metering.follow(&plan_of("fibre"), Method::Overflow, &Latencies::new());
+        let kept = metering.unsaved_choices().expect("it is another method");
+        assert_eq!(metering.unsaved_choices(), None);
+        let mut later = Metering::new(Learned::new(), kept.clone());
+        assert_eq!((later.unsaved_choices(), &later.kept), (None, &kept), "a restart changes nothing");
+    }
+
+    #[test]
     fn one_uplink_alone_is_not_measured() {
-        let mut metering = Metering::new(Learned::new());
+        let mut metering = metering(&[]);
         metering.follow(&plan_of("fibre"), Method::Overflow, &Latencies::new());
         assert_eq!(metering.due, None);
     }

@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::Method;
 use crate::core::layout::Slot;
 use crate::core::net::{Family, Tier};
@@ -20,7 +22,7 @@ pub struct Candidate {
 }
 
 /// What was made of the figures; by default nothing, and then the order of priority decides.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Choice {
     /// Who is to carry what is new, and who comes next where that one cannot.
     pub order: Vec<Slot>,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::Method;
 use super::choice::{Candidate, Choice, active, alive, ready};
 use super::measure::{Figures, Measure};
@@ -31,10 +33,30 @@ pub struct Chooser {
     changed: Option<Instant>,
 }
 
+/// What of a choice outlives a restart: whom a method had lead, and who was full.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Kept {
+    method: Method,
+    choice: Choice,
+}
+
+/// Goes on where it was left: until there is evidence against it, what was chosen is chosen.
+impl From<Kept> for Chooser {
+    fn from(Kept { method, choice }: Kept) -> Self {
+        Chooser { method, choice, ..Chooser::default() }
+    }
+}
+
 impl Chooser {
     /// What is chosen.
     pub fn choice(&self) -> &Choice {
         &self.choice
+    }
+
+    /// What is to outlive a restart. Who comes behind the leader is found anew with the first look.
+    pub fn kept(&self) -> Kept {
+        let order = self.choice.order.first().copied().into_iter().collect();
+        Kept { method: self.method, choice: Choice { order, full: self.choice.full.clone() } }
     }
 
     /// Looks at who could be used, in order of priority, and at what is known of them.

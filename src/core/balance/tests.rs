@@ -198,6 +198,28 @@ fn who_stands_next_leads_at_once_when_the_leader_is_out() {
 }
 
 #[test]
+fn a_restart_goes_on_with_what_was_chosen() {
+    let restarted = |run: &mut Run| {
+        let text = serde_json::to_string(&run.chooser.kept()).unwrap();
+        run.chooser = serde_json::from_str::<Kept>(&text).unwrap().into();
+    };
+    let mut run = Run::new(Method::Overflow, &[(0, 1), (0, 1)]);
+    let at = |load| [figures(load, 0, Some(100), None), figures(0, 0, Some(100), None)];
+    assert_eq!(run.changes_after(&at(90)), Some((4, vec![2])));
+    restarted(&mut run);
+    assert_eq!(run.tick(&[Figures::default(); 2]), [2], "before anything is measured");
+    assert_eq!(run.changes_after(&at(90)), None);
+    assert_eq!(run.changes_after(&at(10)), Some((11, vec![1])));
+
+    let mut run = Run::new(Method::LowestLatency, &[(0, 1), (0, 1)]);
+    let latencies = [40, 20].map(|ms| figures(0, 0, None, Some(ms)));
+    assert_eq!(run.changes_after(&latencies), Some((11, vec![2])));
+    restarted(&mut run);
+    assert_eq!(run.tick(&[Figures::default(); 2]), [2]);
+    assert_eq!(run.changes_after(&latencies), None);
+}
+
+#[test]
 fn another_method_begins_anew() {
     let mut run = Run::new(Method::LowestLatency, &[(0, 1), (0, 1)]);
     let figures = [figures(99, 0, Some(100), Some(40)), figures(0, 0, Some(100), Some(20))];
