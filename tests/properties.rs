@@ -11,23 +11,24 @@ use ipnet::IpNet;
 use ipnet::Ipv6Net;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use support::arbitrary::{RESOLVERS, destinations, world};
+use support::arbitrary::{RESOLVERS, choices, destinations, world};
 use support::fib::FibRoute;
 use support::kernel::Memory;
 use support::leak::{host_of, is_judged, leak};
 use support::lookup::{Packet, Verdict};
+use support::promises::check_layout;
 use support::round::{Daemon, Round};
 use support::scenario;
 use support::world::World;
 use uplinkd::config::AllDown;
 use uplinkd::core::diff::diff;
-use uplinkd::core::layout::{BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, SOURCES_PREF};
+use uplinkd::core::layout::{BYPASS_PREF, SOURCES_PREF};
 use uplinkd::core::net::{Family, IfIndex, TableId};
 use uplinkd::core::observed::Address;
 use uplinkd::core::plan::{Plan, plan};
 use uplinkd::core::probe::leaves_the_link;
 use uplinkd::core::rule::Selector;
-use uplinkd::core::uplink::{State, Uplink};
+use uplinkd::core::uplink::Uplink;
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -167,13 +168,7 @@ proptest! {
                     continue;
                 }
                 let only = BTreeSet::from([uplink.dev.index]);
-                let leg = &uplink.legs[family];
-                let own = leg.addresses.iter().filter(|_| leg.preference().is_some()).map(|net| net.addr());
-                let own = own.filter(|ip| !shared(*ip));
-                let by_source = own.map(|ip| Packet { from: Some(ip), ..Packet::to(to) });
-                let by_mark = Packet { mark: uplink.slot.mark().value(), ..Packet::to(to) };
-                let by_device = Packet { oif: Some(uplink.dev.index), ..Packet::to(to) };
-                for packet in by_source.chain([by_mark, by_device]) {
+                for packet in bound(uplink, to).filter(|packet| packet.from.is_none_or(|ip| !shared(ip))) {
                     // Somebody's refusal in main cannot be suppressed.
                     if kernel.best(TableId::MAIN, packet).is_some_and(|r| r.legs.is_empty() && !r.is_ours()) {
                         continue;
@@ -181,6 +176,32 @@ proptest! {
                     let verdict = kernel.lookup(packet);
                     prop_assert!(verdict.within(&only), "{:?}: {:?}", packet, verdict);
                 }
+            }
+        }
+    }
+
+    /// Another choice is for what is new: what is bound to an uplink leaves by it still, no flow is ended, and nothing at
+    /// all is done where it comes to the same.
+    #[test]
+    fn a_choice_moves_no_running_flow(mut world in world(), choices in choices()) {
+        // Who was chosen was not left: its flows are not to be moved.
+        world.health.leaving.clear();
+        let (mut kernel, mut daemon) = (Memory::of(&world), Daemon::default());
+        let before = daemon.round(&world, &mut kernel).plan;
+        let settled = kernel.clone();
+        world.choices = choices;
+        let Round { plan: after, changes } = daemon.round(&world, &mut kernel);
+        prop_assert_eq!((&after.uplinks, &after.ready), (&before.uplinks, &before.ready));
+        prop_assert_eq!((&after.desired.moves, &after.desired.vacated), (&before.desired.moves, &before.desired.vacated));
+        prop_assert!(after.active != before.active || changes.is_empty(), "{:?}", changes);
+        let pairs = destinations().into_iter().flat_map(|to| after.uplinks.iter().map(move |uplink| (to, uplink)));
+        for (to, uplink) in pairs.filter(|(to, uplink)| uplink.legs[Family::of(*to)].link) {
+            let only = BTreeSet::from([uplink.dev.index]);
+            let shared = |ip| kernel.addresses.iter().filter(|a| a.ip == ip).count() > 1;
+            let bound = bound(uplink, to).filter(|packet| packet.from.is_none_or(|ip| !shared(ip)));
+            for packet in bound.filter(|packet| settled.lookup(*packet).within(&only)) {
+                let verdict = kernel.lookup(packet);
+                prop_assert!(verdict.within(&only), "{:?}: {:?} after {:?}", packet, verdict, changes);
             }
         }
     }
@@ -336,6 +357,16 @@ thread_local! {
     static SCENARIOS: Vec<World> = scenario::all().into_iter().map(|s| s.world).collect();
 }
 
+/// Packets that an uplink's own sources, its mark and its device bind to it.
+fn bound(uplink: &Uplink, to: IpAddr) -> impl Iterator<Item = Packet> {
+    let leg = &uplink.legs[Family::of(to)];
+    let own = leg.addresses.iter().filter(|_| leg.preference().is_some()).map(|net| net.addr());
+    let by_source = own.map(move |ip| Packet { from: Some(ip), ..Packet::to(to) });
+    let by_mark = Packet { mark: uplink.slot.mark().value(), ..Packet::to(to) };
+    let by_device = Packet { oif: Some(uplink.dev.index), ..Packet::to(to) };
+    by_source.chain([by_mark, by_device])
+}
+
 /// What lies in a kernel, in an order of its own.
 fn sorted(kernel: &Memory) -> Vec<String> {
     let routes = kernel.routes.iter().map(|route| format!("{route:?}"));
@@ -402,80 +433,6 @@ fn apply_watched(kernel: &mut Memory, Round { plan, changes }: &Round) -> Result
             prop_assert!(found[at] || !first[at] || !last[at], "no way to {} after: {}", to, change);
         }
         prop_assert!(leaked || leak.is_none(), "after {}: {}", change, leak.unwrap_or_default());
-    }
-    Ok(())
-}
-
-/// What is promised of uplinks that are not well.
-fn check_health(plan: &Plan) -> Result<(), TestCaseError> {
-    for family in Family::BOTH {
-        let active = &plan.active[family];
-        let balanced = plan.desired.routes.iter().filter(|r| r.family() == family && r.steers());
-        let legs: BTreeSet<IfIndex> = balanced.flat_map(|r| &r.hops).map(|hop| hop.dev.index).collect();
-        for uplink in &plan.uplinks {
-            let state = uplink.legs[family].state;
-            let usable = matches!(state, State::Up | State::Degraded | State::Held);
-            let used = active.contains(&uplink.slot);
-            prop_assert!(
-                !legs.contains(&uplink.dev.index) || used,
-                "{} is a leg and not active",
-                uplink.name
-            );
-            prop_assert!(!used || usable, "{} is active and {}", uplink.name, state);
-            let rank = |u: &Uplink| u.rank(family).filter(|_| !u.legs[family].twin);
-            let best = plan.uplinks.iter().filter_map(rank).min();
-            let healthiest = |rank: Option<(u8, _)>| rank.map(|(preference, _)| preference);
-            let ready = plan.ready[family].contains(&uplink.slot);
-            prop_assert_eq!(ready, best.is_some() && rank(uplink) == best, "{} is ready", uplink.name);
-            prop_assert!(
-                !used || healthiest(rank(uplink)) == healthiest(best),
-                "a healthier one than {}",
-                uplink.name
-            );
-            prop_assert!(!usable || !active.is_empty(), "{} is {} and none is active", uplink.name, state);
-        }
-        for moved in plan.desired.moves.iter().filter(|m| m.family == family) {
-            prop_assert!(
-                !active.is_empty() && !active.contains(&moved.slot),
-                "{:?} with {:?}",
-                moved,
-                active
-            );
-        }
-    }
-    Ok(())
-}
-
-fn check_layout(kernel: &Memory, plan: &Plan) -> Result<(), TestCaseError> {
-    let leak = leak(kernel, plan);
-    prop_assert!(leak.is_none(), "{}", leak.unwrap_or_default());
-    for rule in &plan.desired.rules {
-        let all = rule.selector == Selector::All && rule.suppress_prefixlen.is_none();
-        let balanced = rule.pref == BALANCED_PREF && rule.table == BALANCED_TABLE;
-        prop_assert!(!all || balanced, "catches everything: {}", rule.spec());
-    }
-    for (at, one) in plan.uplinks.iter().enumerate() {
-        for other in &plan.uplinks[..at] {
-            prop_assert_ne!(&one.name, &other.name);
-            prop_assert_ne!(one.slot, other.slot);
-            prop_assert_ne!(one.slot.mark(), other.slot.mark());
-        }
-    }
-    check_health(plan)?;
-    for ip in &plan.desired.vacated {
-        let here = kernel.addresses.iter().any(|a| a.ip == *ip);
-        prop_assert!(!here && !plan.active[Family::of(*ip)].is_empty(), "flows of {} end", ip);
-    }
-    let narrow = plan.desired.ruleset.iter().flat_map(|ruleset| &ruleset.narrow);
-    for (name, mtu) in narrow {
-        let carries = kernel.links.iter().any(|l| l.name == *name && l.mtu == *mtu && l.mtu < 1500);
-        prop_assert!(carries, "{} is told to carry {}", name, mtu);
-    }
-    let keys: BTreeSet<_> = plan.desired.routes.iter().map(|r| &r.key).collect();
-    prop_assert_eq!(keys.len(), plan.desired.routes.len(), "no two routes with one key");
-    for ours in plan.desired.routes.iter().filter(|r| r.key.table == TableId::MAIN) {
-        let taken = kernel.routes.iter().any(|r| !r.is_ours() && r.key == ours.key);
-        prop_assert!(!taken, "shares its key with another's: {}", ours.spec());
     }
     Ok(())
 }

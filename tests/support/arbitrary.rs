@@ -15,6 +15,7 @@ use uplinkd::core::observed::{Manager, Stage};
 use uplinkd::core::sysctl::Sysctl;
 
 use super::world::World;
+pub(crate) use health::choices;
 
 /// Interfaces that a machine may have: name, hardware type, kind.
 const ROSTER: [(&str, u16, Option<&str>); 10] = [

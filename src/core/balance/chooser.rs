@@ -1,6 +1,6 @@
 //! A choice over time: it changes upon evidence that lasts, and not again for a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -72,25 +72,29 @@ impl Chooser {
             let order = std::mem::take(&mut self.choice.order);
             *self = Chooser { method, choice: Choice { order, ..Choice::default() }, ..Chooser::default() };
         }
-        let figures = |candidate: &Candidate| figures.get(&candidate.slot).copied().unwrap_or_default();
-        let known: Vec<_> = candidates.iter().map(|candidate| (candidate.slot, figures(candidate))).collect();
+        let slots = |these: &[Candidate]| Vec::from_iter(these.iter().map(|one| one.slot));
+        let known = |slot| (slot, figures.get(&slot).copied().unwrap_or_default());
         match method {
             Method::Weighted | Method::Priority => {}
-            Method::Overflow => self.fill(&known[..alive(candidates).len()], now),
+            Method::Overflow => {
+                // Who is out for a moment, or not yet proven after a restart, is not roomy for that.
+                let mut watched = BTreeSet::from_iter(slots(alive(candidates)));
+                watched.extend(&self.choice.full);
+                self.fill(&Vec::from_iter(watched.into_iter().map(known)), now);
+            }
             Method::LeastUsed | Method::LowestLatency => {
                 let leader = active(method, candidates, &self.choice).first().copied();
-                self.lead(&known[..ready(candidates).len()], leader, now);
+                let ready = slots(ready(candidates)).into_iter().map(known);
+                self.lead(&Vec::from_iter(ready), leader, now);
             }
         }
     }
 
     /// Who is full, and who is no longer.
-    fn fill(&mut self, alive: &[(Slot, Figures)], now: Instant) {
-        let is_there = |slot: &Slot| alive.iter().any(|(there, _)| there == slot);
-        self.choice.full.retain(is_there);
-        self.since.retain(|slot, _| is_there(slot));
+    fn fill(&mut self, watched: &[(Slot, Figures)], now: Instant) {
+        self.since.retain(|slot, _| watched.iter().any(|(other, _)| other == slot));
         let mut ripe = Vec::new();
-        for (slot, figures) in alive {
+        for (slot, figures) in watched {
             let load = figures.load();
             let (turns, patience) = match self.choice.full.contains(slot) {
                 true => (load.is_none_or(|load| load < ROOMY), ROOMY_FOR),

@@ -207,7 +207,10 @@ fn a_restart_goes_on_with_what_was_chosen() {
     let at = |load| [figures(load, 0, Some(100), None), figures(0, 0, Some(100), None)];
     assert_eq!(run.changes_after(&at(90)), Some((4, vec![2])));
     restarted(&mut run);
-    assert_eq!(run.tick(&[Figures::default(); 2]), [2], "before anything is measured");
+    run.candidates.retain(|candidate| candidate.slot != slot(1));
+    run.tick(&[Figures::default(); 2]);
+    run.candidates = candidates_of(&[(0, 1), (0, 1)]);
+    assert_eq!(run.tick(&[Figures::default(); 2]), [2], "before anything is measured, and once it is proven");
     assert_eq!(run.changes_after(&at(90)), None);
     assert_eq!(run.changes_after(&at(10)), Some((11, vec![1])));
 

@@ -60,6 +60,11 @@ fn choice() -> impl Strategy<Value = Choice> {
     (order, prop::collection::btree_set(slot(), 0..6)).prop_map(|(order, full)| Choice { order, full })
 }
 
+/// One for each family.
+pub(crate) fn choices() -> impl Strategy<Value = PerFamily<Choice>> {
+    (choice(), choice()).prop_map(|(v4, v6)| PerFamily { v4, v6 })
+}
+
 /// An IPv4 address that an uplink may have, or have had.
 fn address((net, host): (u8, u8)) -> IpAddr {
     IpAddr::from([192, 168, net, host])
@@ -77,15 +82,15 @@ pub(super) fn drawn() -> impl Strategy<Value = Drawn> {
     let leaving = prop::collection::btree_set(key(), 0..4);
     let drained = prop::collection::btree_set(slot(), 0..2);
     let all_down = select(vec![AllDown::Keep, AllDown::Block]);
-    let balance = (select(Method::ALL.to_vec()), choice(), choice());
+    let balance = (select(Method::ALL.to_vec()), choices());
     let vacated = prop::collection::btree_set((0..4u8, 1..16u8).prop_map(address), 0..3);
     let some = (any::<bool>(), opinions, manual, (leaving, vacated), drained, (all_down, balance)).prop_map(
-        |(probing, opinions, manual, (leaving, vacated), drained, (all_down, (method, v4, v6)))| Drawn {
+        |(probing, opinions, manual, (leaving, vacated), drained, (all_down, (method, choices)))| Drawn {
             health: Health { probing, opinions, manual, leaving, vacated },
             drained,
             all_down,
             method,
-            choices: PerFamily { v4, v6 },
+            choices,
         },
     );
     prop_oneof![1 => Just(Drawn::default()), 2 => some]
