@@ -25,6 +25,7 @@ mod install;
 mod ipv6;
 mod manual;
 mod metered;
+mod methods;
 mod netplan;
 mod networkd;
 mod networkd_dispatcher;
