@@ -297,8 +297,7 @@ impl Daemon {
         if outcome.hearing != Hearing::Wait {
             self.heard = true;
             self.probing.follow(self.rounds.last(), &outcome.failed, health);
-            let latencies = self.latencies();
-            self.metering.follow(self.rounds.last(), self.rounds.method(), &latencies);
+            self.metering.follow(self.rounds.last());
             // What failed does not get better by their waiting; what is new takes its share with its first answer.
             if !self.probing.is_proving() {
                 self.release();
@@ -312,18 +311,14 @@ impl Daemon {
 
     /// Looks at the counters; true when a round should follow, as the method has chosen otherwise.
     fn measure(&mut self) -> bool {
-        let latencies = self.latencies();
-        let news = self.metering.sample(self.rounds.last(), self.rounds.method(), &latencies);
-        self.remember(false);
-        news
-    }
-
-    /// The round-trip times, where the method goes by them.
-    fn latencies(&self) -> Latencies {
-        match self.rounds.method() {
+        let method = self.rounds.method();
+        let latencies = match method {
             Method::LowestLatency => self.probing.latencies(),
             _ => Latencies::new(),
-        }
+        };
+        let news = self.metering.sample(self.rounds.last(), method, &latencies);
+        self.remember(false);
+        news
     }
 
     /// Writes down what uplinks were seen to carry, and who is chosen. What cannot be written is found out again.

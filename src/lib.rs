@@ -88,7 +88,8 @@
 //! there is something to choose.
 //!
 //! A choice is an order, and not a set: the plan takes the first of it that can be used, so that an outage is acted upon in
-//! the round that finds it. And it is no verdict: who was not chosen is as good as who was, so what runs over it stays.
+//! the round that finds it. And it is no verdict: who was not chosen is as good as who was, so what runs over it stays. What is
+//! chosen is written down in the runtime directory, so that a restart moves nothing here either.
 //!
 //! # Ownership
 //!

@@ -290,7 +290,7 @@ mod tests {
     use crate::core::net::UplinkName;
 
     #[test]
-    fn what_was_learned_is_read_again_and_rubbish_is_nothing() {
+    fn what_was_learned_or_chosen_is_read_again_and_rubbish_is_nothing() {
         let folder = Folder::new("learned");
         let dirs = Directories { state: folder.path(""), runtime: folder.path("") };
         assert_eq!(load_learned(&dirs), BTreeMap::new());
@@ -304,5 +304,12 @@ mod tests {
         assert_eq!(load_learned(&dirs), learned);
         folder.write("capacities.json", "[[{\"name\": \"fibre\"}]");
         assert_eq!(load_learned(&dirs), BTreeMap::new());
+        let text = r#"{"v4":{"method":"overflow","choice":{"order":[],"full":[3]}},"v6":{"method":"weighted","choice":{"order":[2],"full":[]}}}"#;
+        let chosen = serde_json::from_str(text).unwrap();
+        save_choices(&dirs, &chosen).unwrap();
+        assert_eq!(fs::read_to_string(dirs.choices()).unwrap(), text);
+        assert_eq!(load_choices(&dirs), chosen);
+        folder.write("choices.json", "{\"v4\"");
+        assert_eq!(load_choices(&dirs), PerFamily::default());
     }
 }

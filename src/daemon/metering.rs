@@ -61,8 +61,7 @@ impl Metering {
     }
 
     /// Takes in what a round found.
-    pub(super) fn follow(&mut self, plan: &Plan, method: Method, latencies: &Latencies) {
-        let now = Instant::now();
+    pub(super) fn follow(&mut self, plan: &Plan) {
         let entries = plan.slots.entries();
         self.learned.retain(|identity, _| entries.iter().any(|entry| entry.identity == *identity));
         let mut former = std::mem::take(&mut self.meters);
@@ -75,8 +74,7 @@ impl Metering {
             };
             self.meters.insert(entry.slot, known.unwrap_or_else(anew));
         }
-        self.due = plan.slots.multihomed().then(|| self.due.unwrap_or(now));
-        self.choose(plan, method, latencies, now);
+        self.due = plan.slots.multihomed().then(|| self.due.unwrap_or_else(Instant::now));
     }
 
     /// Measures nothing any more, until the next round.
@@ -198,7 +196,7 @@ mod tests {
     fn what_was_learned_belongs_to_the_uplink_and_not_to_its_slot() {
         let mut metering = metering(&[(named("fibre"), RATES)]);
         let mut learned = |name: &str| {
-            metering.follow(&plan_of(name), Method::Weighted, &Latencies::new());
+            metering.follow(&plan_of(name));
             metering.meters.values().map(|(_, meter)| meter.learned()).collect::<Vec<_>>()
         };
         assert_eq!(learned("fibre"), [RATES]);
@@ -220,7 +218,7 @@ mod tests {
     fn what_is_chosen_is_written_down_when_it_is_another() {
         let mut metering = metering(&[]);
         assert_eq!(metering.unsaved_choices(), None, "nothing was chosen yet");
-        metering.follow(&plan_of("fibre"), Method::Overflow, &Latencies::new());
+        metering.sample(&plan_of("fibre"), Method::Overflow, &Latencies::new());
         let kept = metering.unsaved_choices().expect("it is another method");
         assert_eq!(metering.unsaved_choices(), None);
         let mut later = Metering::new(Learned::new(), kept.clone());
@@ -230,7 +228,7 @@ mod tests {
     #[test]
     fn one_uplink_alone_is_not_measured() {
         let mut metering = metering(&[]);
-        metering.follow(&plan_of("fibre"), Method::Overflow, &Latencies::new());
+        metering.follow(&plan_of("fibre"));
         assert_eq!(metering.due, None);
     }
 }

@@ -1,7 +1,7 @@
 //! Worlds that could be: whatever is drawn, the kernel would have taken.
 
 mod build;
-mod health;
+pub(crate) mod health;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -15,7 +15,6 @@ use uplinkd::core::observed::{Manager, Stage};
 use uplinkd::core::sysctl::Sysctl;
 
 use super::world::World;
-pub(crate) use health::choices;
 
 /// Interfaces that a machine may have: name, hardware type, kind.
 const ROSTER: [(&str, u16, Option<&str>); 10] = [
