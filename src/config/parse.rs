@@ -124,17 +124,18 @@ impl<'s> Document<'s> {
 
     fn root(&mut self, root: &DeTable) {
         for (key, value) in root {
-            let section = SECTIONS.into_iter().find(|(name, _)| *name == key.get_ref());
-            match (section, value.get_ref()) {
-                (Some((_, keys)), DeValue::Table(table)) => {
+            let name = key.get_ref().as_ref();
+            let section = SECTIONS.into_iter().find(|(section, _)| *section == name);
+            match (name, section, value.get_ref()) {
+                ("uplink", _, DeValue::Array(items)) => items.iter().for_each(|item| self.uplink(item)),
+                ("uplink", ..) => self.no_section(value.span()),
+                (_, Some((_, keys)), DeValue::Table(table)) => {
                     table.iter().for_each(|(key, value)| self.global(keys, key, value, &[]));
                 }
-                (Some((name, _)), _) => self.refuse(name, value.span(), "a section with that name in [ ]"),
-                (None, DeValue::Array(items)) if key.get_ref() == "uplink" => {
-                    items.iter().for_each(|item| self.uplink(item));
+                (_, Some((section, _)), _) => {
+                    self.refuse(section, value.span(), "a section with that name in [ ]")
                 }
-                (None, _) if key.get_ref() == "uplink" => self.no_section(value.span()),
-                (None, _) => {
+                (_, None, _) => {
                     let sections = SECTIONS.iter().map(|(name, _)| *name).chain(["uplink"]);
                     self.global(&GLOBALS, key, value, &Vec::from_iter(sections));
                 }
