@@ -71,8 +71,14 @@ struct Kept {
 impl Kept {
     fn start(ns: &Ns) -> Kept {
         let call = |n| UdpFlow::start(ns, &Via::any(), to(n, ECHO), Duration::from_millis(50));
+        Kept { calls: (11..=16).map(call).collect(), ..Kept::connections(ns) }
+    }
+
+    /// Without datagrams, which the machine itself sends from whatever address the route of the moment has: see
+    /// uplinkd.toml(5).
+    fn connections(ns: &Ns) -> Kept {
         let held = |n| HeldTcp::connect(ns, &Via::any(), to(n, ECHO)).expect("connects");
-        Kept { calls: (11..=16).map(call).collect(), held: (21..=26).map(held).collect() }
+        Kept { calls: Vec::new(), held: (21..=26).map(held).collect() }
     }
 
     #[track_caller]
@@ -268,7 +274,7 @@ fn the_lowest_latency_leads_and_near_equals_do_not_flap() {
 fn the_method_is_changed_while_flows_run() {
     let lab = lab_or_skip!(installed(Spec::router()));
     lab.machine.wait_active(2);
-    let kept = [Kept::start(&lab.client().ns), Kept::start(lab.machine.netns())];
+    let kept = [Kept::start(&lab.client().ns), Kept::connections(lab.machine.netns())];
     let methods = ["priority", "overflow", "weighted", "least-used", "lowest-latency", "weighted"];
     for method in methods {
         let start = Instant::now();
