@@ -23,7 +23,7 @@ pub use load::load;
 pub use matcher::{LinkType, Matcher, Subject, UnknownLinkType};
 pub use parse::parse;
 pub use problem::{Problem, Problems};
-pub use settings::{Assignment, FailbackMode, NO_PROGRAMS, Settings};
+pub use settings::{Assignment, FailbackMode, NO_DAY, NO_PROGRAMS, Settings};
 pub use table::{CRITERIA, GLOBALS, SECTIONS, SETTINGS};
 
 use crate::core::balance::Method;

@@ -15,6 +15,7 @@ pub mod nft;
 pub mod observed;
 pub mod plan;
 pub mod probe;
+pub mod quota;
 pub mod recall;
 pub mod route;
 pub mod rule;

@@ -13,7 +13,7 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::keys::{Key, Kind, Refusal, Value};
 use super::matcher::Matcher;
 use super::problem::{Flaw, Problem, Problems, Source};
-use super::settings::Settings;
+use super::settings::{NO_DAY, Settings};
 use super::table::{CRITERIA, GLOBALS, SECTIONS, SETTINGS};
 use super::{Config, Origin, Section};
 
@@ -166,6 +166,9 @@ impl<'s> Document<'s> {
                 Some(setting) => self.put(setting, &mut settings, value),
                 None => self.no_key(key, &[vec!["match"], Key::names(&SETTINGS)].concat()),
             }
+        }
+        if let Some(quota) = table.get("quota").filter(|_| !table.contains_key("quota-day")) {
+            self.flaw(quota.span(), NO_DAY.to_owned());
         }
         let Some(matcher) = table.get("match") else {
             return self.flaw(value.span(), format!("match: missing; {MATCH}"));

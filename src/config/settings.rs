@@ -15,6 +15,7 @@ use crate::core::health::Limit;
 use crate::core::nat6::Nat6;
 use crate::core::net::{Tier, UplinkName, Weight};
 use crate::core::probe::{Kind, Probe};
+use crate::core::quota::{Amount, Day, Quota, USUAL_SOFT};
 
 /// What one place says of an uplink; by default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +32,12 @@ pub struct Settings {
     pub download: Option<Rate>,
     /// What its line can send.
     pub upload: Option<Rate>,
+    /// What may go over it from one billing day to the next.
+    pub quota: Option<Amount>,
+    /// The billing day.
+    pub quota_day: Option<Day>,
+    /// The share of it, in percent, from which on others are used first.
+    pub quota_soft: Option<u8>,
     /// Whether it is left alone.
     pub ignore: Option<bool>,
     /// Whom to ask whether it leads out; an empty list for nobody.
@@ -68,6 +75,9 @@ impl Settings {
             metered: later.metered.or(self.metered),
             download: later.download.or(self.download),
             upload: later.upload.or(self.upload),
+            quota: later.quota.or(self.quota),
+            quota_day: later.quota_day.or(self.quota_day),
+            quota_soft: later.quota_soft.or(self.quota_soft),
             ignore: later.ignore.or(self.ignore),
             probes: later.probes.or(self.probes),
             limits: later.limits.into_iter().fold(self.limits, overlaid),
@@ -76,6 +86,12 @@ impl Settings {
             nat6: later.nat6.or(self.nat6),
             prefix: later.prefix.or(self.prefix),
         }
+    }
+
+    /// What may go over it, where both the amount and the day are said.
+    pub fn quota(&self) -> Option<Quota> {
+        let soft = self.quota_soft.unwrap_or(USUAL_SOFT);
+        self.quota.zip(self.quota_day).map(|(limit, day)| Quota { limit, day, soft })
     }
 
     /// Sets a limit.
@@ -97,6 +113,10 @@ impl Settings {
                 Err(refusal) => problems.push(refusal.to_string()),
             }
         }
+        if settings.quota.is_some() && settings.quota_day.is_none() {
+            settings.quota = None;
+            problems.push(NO_DAY.to_owned());
+        }
         (settings, problems)
     }
 }
@@ -110,6 +130,10 @@ fn overlaid(mut limits: Vec<Limit>, later: Limit) -> Vec<Limit> {
 
 /// Why a profile cannot have a program run.
 pub const NO_PROGRAMS: &str = "probes: command: is allowed in the files under /etc/uplinkd only";
+
+/// Why a quota alone says too little.
+pub const NO_DAY: &str =
+    "quota: without quota-day beside it nobody knows when it is renewed; a day of the month from 1 to 31";
 
 /// A well-formed `KEY=VALUE`; without a value it takes back what was said.
 #[derive(Debug, Clone)]
@@ -213,10 +237,19 @@ mod tests {
                 "metered: yes is not allowed; true or false",
                 "name: main is not allowed; 1 to 32 of A-Z a-z 0-9 . _ - beginning with a letter, \
                  and not main, local, default, all or none",
-                "wieght: no such key here; did you mean `weight`? allowed: name, weight, tier, metered, download, upload, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix",
-                "match: no such key here; allowed: name, weight, tier, metered, download, upload, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix",
+                "wieght: no such key here; did you mean `weight`? allowed: name, weight, tier, metered, download, upload, quota, quota-day, quota-soft, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix",
+                "match: no such key here; allowed: name, weight, tier, metered, download, upload, quota, quota-day, quota-soft, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix",
             ]
         );
+    }
+
+    #[test]
+    fn a_quota_without_its_day_does_not_count() {
+        let (settings, problems) = Settings::from_pairs([("quota", "5 GB"), ("weight", "2")]);
+        assert_eq!((settings.quota, settings.weight), (None, Weight::new(2)));
+        assert_eq!(problems, [NO_DAY]);
+        let (settings, problems) = Settings::from_pairs([("quota", "5 GB"), ("quota-day", "3")]);
+        assert!(settings.quota().is_some() && problems.is_empty());
     }
 
     #[test]
@@ -266,7 +299,7 @@ mod tests {
         assert_eq!(read("name=a=b").map_err(|e| e.starts_with("name: a=b is not allowed; ")), Err(true));
         assert_eq!(
             read("=2"),
-            Err("\"\": no such key here; allowed: name, weight, tier, metered, download, upload, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix".to_owned())
+            Err("\"\": no such key here; allowed: name, weight, tier, metered, download, upload, quota, quota-day, quota-soft, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix".to_owned())
         );
     }
 }

@@ -14,9 +14,10 @@ use crate::core::balance::{Method, Rate};
 use crate::core::health::Limit;
 use crate::core::nat6::{MOST_PREFIXES, Nat6, is_delegable};
 use crate::core::net::{Tier, UplinkName, Weight};
+use crate::core::quota::{Amount, Day};
 
 /// The keys of a section beside `match`.
-pub static SETTINGS: [Key<Settings>; 22] = [
+pub static SETTINGS: [Key<Settings>; 25] = [
     Key {
         name: "name",
         allowed: UplinkName::ALLOWED,
@@ -60,6 +61,30 @@ pub static SETTINGS: [Key<Settings>; 22] = [
         help: "what its line can send; the most that it was seen to unless told otherwise",
         kind: Kind::Text,
         put: |settings, value| value.text()?.parse().ok().map(|rate| settings.upload = Some(rate)),
+    },
+    Key {
+        name: "quota",
+        allowed: Amount::ALLOWED,
+        help: "what may go over it, both ways together, from one quota-day to the next; then it is not used",
+        kind: Kind::Text,
+        put: |settings, value| {
+            let amount: Amount = value.text()?.parse().ok()?;
+            amount.can_be_a_quota().then(|| settings.quota = Some(amount))
+        },
+    },
+    Key {
+        name: "quota-day",
+        allowed: Day::ALLOWED,
+        help: "the day of the month on which its quota is renewed; the last one where a month is shorter",
+        kind: Kind::Number,
+        put: |settings, value| value.number().and_then(Day::new).map(|day| settings.quota_day = Some(day)),
+    },
+    Key {
+        name: "quota-soft",
+        allowed: "percent from 1 to 100",
+        help: "the share of its quota from which on others are used first; 100 for never",
+        kind: Kind::Number,
+        put: |settings, value| value.within(1, 100).map(|percent| settings.quota_soft = Some(percent)),
     },
     Key {
         name: "ignore",

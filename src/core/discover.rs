@@ -16,6 +16,7 @@ use super::health::{Health, Thresholds};
 use super::nat6::{MOST_PREFIXES, is_delegable};
 use super::net::{Device, Family, IfIndex, PerFamily, TableId, Tier, UplinkName};
 use super::observed::{Address, Link, LinkFacts, Observed, OtherRoute, Stage};
+use super::quota::{self, Allowance};
 use super::slots::Slots;
 use super::uplink::{Failback, Gateway, Leg, State, Uplink};
 use crate::config::{Config, FailbackMode, LinkType, Settings, Subject};
@@ -58,8 +59,9 @@ pub fn discover(config: &Config, observed: &Observed, slots: &Slots, health: &He
         }
     }
     unused_sections(config, &used, &mut found.notes);
-    name_and_number(candidates, observed, &mut found);
+    name_and_number(candidates, observed, health, &mut found);
     judge(&mut found, observed, health);
+    quota::enforce(&mut found.uplinks, health, &mut found.notes);
     mark_twins(&mut found);
     found.uplinks.sort_by_key(|u| u.slot);
     found
@@ -323,7 +325,12 @@ fn unused_sections(config: &Config, used: &[bool], notes: &mut Vec<String>) {
 }
 
 /// Gives each uplink its name and slot.
-fn name_and_number(mut candidates: Vec<Candidate<'_>>, observed: &Observed, found: &mut Found) {
+fn name_and_number(
+    mut candidates: Vec<Candidate<'_>>,
+    observed: &Observed,
+    health: &Health,
+    found: &mut Found,
+) {
     let known = found.slots.clone();
     candidates.sort_by_cached_key(|c| c.seniority(&known));
     let identities = names::identities(&candidates, &known);
@@ -354,6 +361,7 @@ fn name_and_number(mut candidates: Vec<Candidate<'_>>, observed: &Observed, foun
             weight: candidate.settings.weight.unwrap_or_default(),
             metered,
             capacity: Directions { down: candidate.settings.download, up: candidate.settings.upload },
+            allowance: candidate.settings.quota().map(|quota| Allowance::of(quota, health.usages.get(&slot))),
             probes: candidate.settings.probes.clone(),
             limits: Thresholds::DEFAULT.with(&candidate.settings.limits),
             failback: failback(&candidate.settings, metered),

@@ -27,6 +27,7 @@ use super::layout::{BALANCED_TABLE, Base, MARK_MASK, Slot};
 use super::net::{Family, Mark, PerFamily, UplinkName};
 use super::nft::{ETHERNET_MTU, Ruleset, Translation};
 use super::observed::{DefaultRoute, Observed};
+use super::quota;
 use super::route::{Route, RouteKey};
 use super::slots::Slots;
 use super::tending::Tending;
@@ -121,6 +122,7 @@ pub fn plan(
     desired.routes.retain(|route| !is_foreign(&route.key));
     clashes(observed, &mut notes);
     notes.extend(guesses(config.method, &uplinks));
+    notes.extend(quota::none_left(&uplinks, &active, multihomed && config.all_down == AllDown::Block));
     notes.extend(observed.networkd.as_ref().and_then(Tending::note));
     notes.extend(observed.unheard.iter().cloned());
     let notes = notes.iter().map(|note| on_one_line(note)).collect();

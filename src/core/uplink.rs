@@ -15,6 +15,7 @@ use super::net::{Device, Family, MacAddr, Metric, PerFamily, Tier, UplinkName, W
 use super::net::{IfIndex, IfName};
 use super::observed::{Manager, Profile};
 use super::probe::Probe;
+use super::quota::Allowance;
 
 /// A present uplink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Uplink {
     pub metered: bool,
     /// What its line carries, where that is configured.
     pub capacity: Directions<Option<Rate>>,
+    /// What may go over it in a month, where that is configured, and how it stands with it.
+    pub allowance: Option<Allowance>,
     /// Whom to ask whether it leads out: those that were configured, else the usual ones.
     pub probes: Option<Vec<Probe>>,
     /// By what its health is judged.
@@ -154,6 +157,8 @@ pub enum State {
     Held,
     /// Taken out by hand: running flows stay, new ones go elsewhere.
     Drained,
+    /// Its quota is used up: running flows and new ones go elsewhere until it is renewed.
+    Capped,
 }
 
 impl State {
@@ -168,6 +173,7 @@ impl State {
             State::Down => "down",
             State::Held => "held",
             State::Drained => "drained",
+            State::Capped => "capped",
         }
     }
 }
@@ -237,6 +243,7 @@ impl Uplink {
             weight: Weight::default(),
             metered: false,
             capacity: Directions::default(),
+            allowance: None,
             probes: None,
             limits: Thresholds::default(),
             failback: Failback::Keep,

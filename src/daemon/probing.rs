@@ -58,7 +58,7 @@ impl Probing {
         Probing { manual, ..Probing::default() }
     }
 
-    /// What a plan should go by.
+    /// What is known of health, for a plan to go by.
     pub(super) fn health(&self) -> Health {
         let now = Instant::now();
         let opinions = self.watched.iter().map(|(key, watched)| (*key, watched.monitor.opinion().clone()));
@@ -68,6 +68,7 @@ impl Probing {
             manual: self.manual.clone(),
             leaving: self.leaving.due(now),
             vacated: self.vacated.due(now),
+            ..Health::default()
         }
     }
 
@@ -293,5 +294,7 @@ fn subject(uplink: &Uplink, leg: &Leg, family: Family, multihomed: bool) -> Subj
             (targets, pages)
         }
     };
-    Subject { targets, checks, limits: uplink.limits, sparse: uplink.metered || !multihomed }
+    // Every byte costs, or there is no other to go to, or it is not to be used whatever they say.
+    let sparse = uplink.metered || !multihomed || leg.state == State::Capped;
+    Subject { targets, checks, limits: uplink.limits, sparse }
 }

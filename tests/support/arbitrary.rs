@@ -124,6 +124,8 @@ fn facts() -> impl Strategy<Value = Facts> {
         ("weight", "2"),
         ("weight", "256"),
         ("weight", "none"),
+        ("quota", "10MB"),
+        ("quota-day", "31"),
         ("tier", "1"),
         ("tier", "3"),
         ("metered", "true"),
@@ -213,6 +215,7 @@ fn foreign_lines() -> impl Strategy<Value = Vec<String>> {
 fn sections() -> impl Strategy<Value = String> {
     let section = select(vec![
         "match.interface = 'eth*'\nweight = 3",
+        "match.interface = '*0'\nquota = '10 MB'\nquota-day = 1",
         "match.interface = 'eth1'\nname = 'wan'",
         "match.interface = 'tun0'\ntier = 2",
         "match.interface = 'ppp0'\nignore = true",

@@ -51,6 +51,9 @@ impl fmt::Debug for World {
         for ip in &health.vacated {
             writeln!(f, "vacated {ip}")?;
         }
+        for (slot, usage) in &health.usages {
+            writeln!(f, "usage {slot} {}B", usage.used.0)?;
+        }
         for family in Family::BOTH {
             let Choice { order, full } = &self.choices[family];
             let list = |slots: Vec<&Slot>| slots.iter().map(|slot| format!(" {slot}")).collect::<String>();

@@ -37,6 +37,7 @@
 //! health 1 ipv4 down: no answer          # also: unproven, up, degraded, portal, held; after it: unanswered
 //! manual 1 down                          # also: up
 //! leaving 1 ipv4                         # its running flows should move
+//! usage 1 9GB 2026-12-01                 # what was used of its quota, and when that is renewed
 //! vacated 192.0.2.10                     # an uplink had this address and will not have it again
 //!
 //! # What the method has made of rates and round-trip times.
@@ -53,6 +54,7 @@ use uplinkd::core::health::{Manual, Opinion, Standing};
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, Metric, TableId, Tos, Weight};
 use uplinkd::core::observed::{Address, Link, LinkFacts, Manager, Neighbour, Offer, Place, Profile, Stage};
+use uplinkd::core::quota::Usage;
 use uplinkd::core::route::RouteKey;
 use uplinkd::core::slots::Slots;
 use uplinkd::core::sysctl::Sysctl;
@@ -138,6 +140,12 @@ fn read<'a>(
         "leaving" => {
             let key = (numbered(&mut words), family_of(words.next()));
             world.health.leaving.insert(key);
+        }
+        "usage" => {
+            let slot = numbered(&mut words);
+            let used = words.next().parse().expect("an amount");
+            let renewed = words.more().then(|| serde_json::from_value(json!(words.next())).expect("a date"));
+            world.health.usages.insert(slot, Usage { used, renewed });
         }
         "vacated" => drop(world.health.vacated.insert(words.parsed())),
         "choice" => {

@@ -214,7 +214,7 @@ impl<'a> FamilyPlan<'a> {
     /// Whose running flows should be somewhere else: only where there is somewhere.
     pub(super) fn moves(&mut self, active: &[Slot], health: &Health, shared: &BTreeSet<IpAddr>) {
         let family = self.family;
-        let lost = |leg: &Leg| leg.link && matches!(leg.state, State::Down | State::Portal);
+        let lost = |leg: &Leg| leg.link && matches!(leg.state, State::Down | State::Portal | State::Capped);
         let leaves = |slot: Slot, leg: &Leg| lost(leg) || health.leaving.contains(&(slot, family));
         // What is near goes on: a client on the LAN, or a container, that speaks to this very address.
         let near: Vec<IpNet> = self.near().collect();

@@ -76,5 +76,5 @@ fn serves(leg: &Leg) -> bool {
 
 /// Its resolvers give no answer, or none that counts; or new flows are to go elsewhere, as questions are.
 fn is_idle(leg: &Leg) -> bool {
-    matches!(leg.state, State::Down | State::Portal | State::Drained)
+    matches!(leg.state, State::Down | State::Portal | State::Drained | State::Capped)
 }

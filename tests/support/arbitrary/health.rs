@@ -10,6 +10,7 @@ use uplinkd::core::balance::{Choice, Method};
 use uplinkd::core::health::{Health, Manual, Opinion, Standing};
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, PerFamily};
+use uplinkd::core::quota::{Amount, Usage};
 
 use crate::support::world::World;
 
@@ -70,6 +71,11 @@ fn address((net, host): (u8, u8)) -> IpAddr {
     IpAddr::from([192, 168, net, host])
 }
 
+/// Nothing, more than the soft limit of a quota of 10 MB, or all of it.
+fn usage(n: u64) -> Usage {
+    Usage { used: Amount(n * 9_000_000), renewed: None }
+}
+
 /// Any; a third of them nothing at all, and some with all down.
 pub(super) fn drawn() -> impl Strategy<Value = Drawn> {
     let down = || Opinion { proven: true, ..Opinion::new(Standing::Down, "drawn".to_owned()) };
@@ -84,14 +90,23 @@ pub(super) fn drawn() -> impl Strategy<Value = Drawn> {
     let all_down = select(vec![AllDown::Keep, AllDown::Block]);
     let balance = (select(Method::ALL.to_vec()), choices());
     let vacated = prop::collection::btree_set((0..4u8, 1..16u8).prop_map(address), 0..3);
-    let some = (any::<bool>(), opinions, manual, (leaving, vacated), drained, (all_down, balance)).prop_map(
-        |(probing, opinions, manual, (leaving, vacated), drained, (all_down, (method, choices)))| Drawn {
-            health: Health { probing, opinions, manual, leaving, vacated },
-            drained,
-            all_down,
-            method,
-            choices,
-        },
-    );
+    let usages = prop::collection::btree_map(slot(), (0..3u64).prop_map(usage), 0..5);
+    let some = (any::<bool>(), opinions, (manual, usages), (leaving, vacated), drained, (all_down, balance))
+        .prop_map(
+            |(
+                probing,
+                opinions,
+                (manual, usages),
+                (leaving, vacated),
+                drained,
+                (all_down, (method, choices)),
+            )| Drawn {
+                health: Health { probing, opinions, manual, leaving, vacated, usages },
+                drained,
+                all_down,
+                method,
+                choices,
+            },
+        );
     prop_oneof![1 => Just(Drawn::default()), 2 => some]
 }

@@ -1,0 +1,65 @@
+//! What follows for uplinks from what they have left.
+
+use crate::core::health::{Health, Manual};
+use crate::core::layout::Slot;
+use crate::core::net::{Family, PerFamily, Tier};
+use crate::core::uplink::{Leg, State, Uplink};
+
+use super::{Allowance, Level};
+
+/// Lets quotas count. Beyond its soft limit an uplink stands behind all that are within theirs, in its own order among its
+/// like; at its hard limit it is out. Who is held up by hand is used whatever it costs.
+pub(in crate::core) fn enforce(uplinks: &mut [Uplink], health: &Health, notes: &mut Vec<String>) {
+    let by_hand = |slot: Slot| health.manual.get(&slot) == Some(&Manual::Up);
+    let level = |uplink: &Uplink| match uplink.allowance {
+        Some(allowance) if !by_hand(uplink.slot) => allowance.level,
+        _ => Level::Within,
+    };
+    let last = uplinks.iter().filter(|uplink| level(uplink) == Level::Within).map(|uplink| uplink.tier).max();
+    for uplink in uplinks {
+        let (level, Some(allowance)) = (level(uplink), uplink.allowance) else { continue };
+        match (level, last) {
+            (Level::Soft, Some(last)) => {
+                notes.push(format!("{}: {allowance}; it stands behind the others until then", uplink.name));
+                uplink.tier = behind(last, uplink.tier);
+            }
+            (Level::Hard, _) => {
+                Family::BOTH.into_iter().for_each(|f| take_out(&mut uplink.legs[f], &allowance))
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The same place behind another tier. Beyond the last that there is, all are alike.
+fn behind(last: Tier, tier: Tier) -> Tier {
+    Tier::new(last.get().saturating_add(tier.get())).unwrap_or(tier)
+}
+
+/// What leads out is used no more. What does not stays what it is, and so does what is drained: its flows may stay.
+fn take_out(leg: &mut Leg, allowance: &Allowance) {
+    let unproven = leg.link && leg.state == State::Configuring;
+    if unproven || leg.preference().is_some() {
+        (leg.state, leg.why) = (State::Capped, allowance.to_string());
+    }
+}
+
+/// What people should know where nobody is left because somebody's quota is used up.
+pub(in crate::core) fn none_left(
+    uplinks: &[Uplink],
+    active: &PerFamily<Vec<Slot>>,
+    blocks: bool,
+) -> impl Iterator<Item = String> {
+    let told = move |family: Family| {
+        let capped = uplinks.iter().find(|uplink| uplink.legs[family].state == State::Capped)?;
+        let what = match blocks {
+            true => "nothing leaves, as all-down is block",
+            false => "what leaves by the managers' own default routes goes on, beyond the quota",
+        };
+        let name = &capped.name;
+        active[family].is_empty().then(|| {
+            format!("{name}: its quota is used up, and no other uplink leads out for {family}: {what}")
+        })
+    };
+    Family::BOTH.into_iter().filter_map(told)
+}
