@@ -10,6 +10,7 @@ mod main;
 mod metering;
 mod pace;
 mod probing;
+mod quotas;
 mod round;
 mod watch;
 
@@ -39,6 +40,7 @@ pub use main::main;
 use metering::{Latencies, Metering};
 use pace::Pace;
 use probing::Probing;
+use quotas::Quotas;
 use round::Rounds;
 
 /// How often everything is looked at without an occasion.
@@ -107,6 +109,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         rounds: Rounds::new(&options.dirs, config, gateways)?,
         probing: Probing::new(state::load_manual(&options.dirs)),
         metering: Metering::new(state::load_learned(&options.dirs), state::load_choices(&options.dirs)),
+        quotas: Quotas::new(&options.dirs),
         events: Events::default(),
         options,
         bus,
@@ -133,12 +136,14 @@ pub async fn once(options: Options) -> Result<(), Error> {
     let (nudger, _nudges) = mpsc::channel(16);
     let bus = Bus::start(nudger);
     let mut rounds = Rounds::new(&options.dirs, config, Default::default())?;
+    // Nobody asks or counts, but what is used up stays so.
+    let health = Health { usages: Quotas::new(&options.dirs).usages(), ..Health::default() };
     let mut pace = Pace::default();
     let mut last = Vec::new();
     // The kernel can be busy changing under us; a few rounds settle it.
     for _ in 0..10 {
         bus.settled().await;
-        let outcome = rounds.round(&bus.state(), &Health::default(), &PerFamily::default()).await?;
+        let outcome = rounds.round(&bus.state(), &health, &PerFamily::default()).await?;
         if outcome.settled() {
             return Ok(());
         }
@@ -195,6 +200,7 @@ struct Daemon {
     rounds: Rounds,
     probing: Probing,
     metering: Metering,
+    quotas: Quotas,
     events: Events,
     bus: Bus,
     nudges: mpsc::Receiver<crate::sources::Nudge>,
@@ -261,6 +267,11 @@ impl Daemon {
                         due = due.min(self.pace.soonest(Instant::now()));
                     }
                 }
+                () = self.quotas.due() => {
+                    if self.quotas.sample(self.rounds.last()) {
+                        due = due.min(self.pace.soonest(Instant::now()));
+                    }
+                }
                 // Ends with an error when the task has, and then nothing more is to be waited for.
                 _ = &mut self.offered, if !offered => offered = true,
                 // Last, so that nobody who asks without end keeps us from what matters.
@@ -276,6 +287,7 @@ impl Daemon {
             }
         }
         self.remember(true);
+        self.quotas.save(true);
         info!("uplinkd stops; routes, rules and marks stay in force");
         Ok(())
     }
@@ -286,7 +298,7 @@ impl Daemon {
             self.release();
             return Instant::now() + RESYNC;
         }
-        let health = self.probing.health();
+        let health = self.health();
         let outcome = match self.rounds.round(&self.bus.state(), &health, &self.metering.choices()).await {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -297,6 +309,7 @@ impl Daemon {
         if outcome.hearing != Hearing::Wait {
             self.heard = true;
             self.probing.follow(self.rounds.last(), &outcome.failed, health);
+            self.quotas.follow(self.rounds.last());
             self.metering.follow(self.rounds.last());
             // What failed does not get better by their waiting; what is new takes its share with its first answer.
             if !self.probing.is_proving() {
@@ -307,6 +320,11 @@ impl Daemon {
         self.announce().await;
         let now = Instant::now();
         now + self.pace.after(&outcome, now).unwrap_or(RESYNC)
+    }
+
+    /// What a plan should go by.
+    fn health(&self) -> Health {
+        Health { usages: self.quotas.usages(), ..self.probing.health() }
     }
 
     /// Looks at the counters; true when a round should follow, as the method has chosen otherwise.
@@ -365,6 +383,7 @@ impl Daemon {
         self.events.date(&mut status);
         self.probing.describe(&mut status);
         self.metering.describe(self.rounds.last(), self.rounds.method(), &mut status);
+        self.quotas.describe(self.rounds.last(), &mut status);
         let resting = self.resting.then(|| "flushed: nothing is managed until `uplinkctl reload`".to_owned());
         status.alerts.extend(resting.into_iter().chain(self.distrust.clone()));
         status
@@ -376,7 +395,7 @@ impl Daemon {
             Command::Status(answer) => drop(answer.send(self.status().to_json())),
             Command::Plan(answer) => {
                 // While nobody is asked, links are taken for good: the whole of what a reload leads to is told.
-                let health = if self.resting { Health::default() } else { self.probing.health() };
+                let health = if self.resting { Health::default() } else { self.health() };
                 let planned = self.rounds.planned(&self.bus.state(), &health, &self.metering.choices()).await;
                 let planned = planned.map_err(|error| crate::world::chain(&error));
                 drop(answer.send(planned.map(|lines| serde_json::Value::from(lines).to_string())));
@@ -397,6 +416,7 @@ impl Daemon {
                 self.resting = true;
                 self.probing.rest();
                 self.metering.rest();
+                self.quotas.rest();
                 let outcome = match self.rounds.flush(&self.bus.state()).await {
                     Ok(outcome) => outcome.map_err(|failed| failed.join("\n")),
                     Err(error) => Err(crate::world::chain(&error)),
@@ -409,6 +429,11 @@ impl Daemon {
             }
             Command::Override(name, decision, answer) => {
                 let outcome = self.rounds.slot_of(&name).and_then(|slot| self.decide(slot, decision));
+                return told(answer, outcome);
+            }
+            Command::QuotaUsed(name, used, answer) => {
+                let outcome =
+                    self.rounds.slot_of(&name).and_then(|slot| self.quotas.correct(slot, &name, used));
                 return told(answer, outcome);
             }
             Command::Events(answer) => drop(answer.send(self.events.to_json())),

@@ -14,6 +14,7 @@ use zbus::{Connection, fdo, interface};
 
 use crate::core::health::Manual;
 use crate::core::net::UplinkName;
+use crate::core::quota::Amount;
 use crate::status::Event;
 
 /// The name on the bus.
@@ -41,6 +42,8 @@ pub enum Command {
     Drain(UplinkName, bool, oneshot::Sender<Result<(), String>>),
     /// Hold an uplink up or down by hand; none lets the probes decide again.
     Override(UplinkName, Option<Manual>, oneshot::Sender<Result<(), String>>),
+    /// Say how much of an uplink's quota was used.
+    QuotaUsed(UplinkName, Amount, oneshot::Sender<Result<(), String>>),
     /// What has happened, as a JSON array, the oldest first.
     Events(oneshot::Sender<String>),
     /// Forget an absent uplink.
@@ -165,12 +168,32 @@ impl Service {
         self.order(|answer| Command::Override(name, decision, answer)).await
     }
 
+    /// Says how many bytes of an uplink's quota were used in this billing period.
+    async fn set_quota_used(
+        &self,
+        name: &str,
+        bytes: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> fdo::Result<()> {
+        authorise(bus, &header, CONFIGURE).await?;
+        let name = uplink_name(name)?;
+        let used = Amount(bytes);
+        if used > Amount::MOST {
+            return Err(fdo::Error::InvalidArgs(format!(
+                "bytes: {bytes} is not allowed; at most {}",
+                Amount::MOST
+            )));
+        }
+        self.order(|answer| Command::QuotaUsed(name, used, answer)).await
+    }
+
     /// What has become of whom, as a JSON array, the oldest first.
     async fn events(&self) -> fdo::Result<String> {
         self.ask(Command::Events).await
     }
 
-    /// A family of an uplink has changed its state.
+    /// A family of an uplink has changed its state, or its quota its level.
     #[zbus(signal)]
     async fn transition(
         emitter: &SignalEmitter<'_>,

@@ -15,6 +15,7 @@ use crate::core::balance::{Directions, Kept, Rate};
 use crate::core::health::Manual;
 use crate::core::layout::Slot;
 use crate::core::net::{IfIndex, PerFamily};
+use crate::core::quota::{Book, Place};
 use crate::core::slots::{Identity, Slots};
 
 /// Where the files are.
@@ -54,6 +55,13 @@ impl Directories {
 
     fn choices(&self) -> PathBuf {
         self.runtime.join("choices.json")
+    }
+
+    fn quotas(&self, place: Place) -> PathBuf {
+        match place {
+            Place::Memory => self.runtime.join("quotas.json"),
+            Place::Disk => self.state.join("quotas.json"),
+        }
     }
 
     fn manual(&self) -> PathBuf {
@@ -209,6 +217,31 @@ pub fn save_choices(dirs: &Directories, choices: &PerFamily<Kept>) -> Result<(),
     replace(&dirs.choices(), &text)
 }
 
+/// What was counted against quotas: what the last daemon of this boot wrote, else what is on disk.
+pub fn load_quotas(dirs: &Directories) -> Result<Book, Error> {
+    let mut unread = None;
+    for path in [Place::Memory, Place::Disk].map(|place| dirs.quotas(place)) {
+        let read = fs::read(&path).and_then(|bytes| serde_json::from_slice(&bytes).map_err(Into::into));
+        match read {
+            Ok(book) => return Ok(book),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => unread = Some(Error::of("read", &path)(error)),
+        }
+    }
+    unread.map_or_else(|| Ok(Book::default()), Err)
+}
+
+/// Writes down what was counted against quotas.
+pub fn save_quotas(dirs: &Directories, place: Place, book: &Book) -> Result<(), Error> {
+    let text =
+        serde_json::to_vec_pretty(book).map_err(|e| Error::of("write", &dirs.quotas(place))(e.into()))?;
+    // What is on disk must not be older than what a restart finds.
+    [Place::Memory, Place::Disk]
+        .into_iter()
+        .filter(|one| *one <= place)
+        .try_for_each(|one| replace(&dirs.quotas(one), &text))
+}
+
 /// What was decided by hand since the machine was started. A file that cannot be read decides nothing.
 pub fn load_manual(dirs: &Directories) -> BTreeMap<Slot, Manual> {
     let text = fs::read_to_string(dirs.manual()).unwrap_or_default();
@@ -288,6 +321,33 @@ mod tests {
     use super::*;
     use crate::config::folder::Folder;
     use crate::core::net::UplinkName;
+
+    #[test]
+    fn what_was_counted_outlives_the_daemon_and_the_machine() {
+        let (state, runtime) = (Folder::new("counted"), Folder::new("counted-runtime"));
+        let dirs = Directories { state: state.path(""), runtime: runtime.path("") };
+        let [first, second] = [100, 200].map(|used| {
+            let ledger = serde_json::json!({
+                "day": 15, "began": "2026-11-15", "counts": { "2026-11-15": used }, "unplaced": 0,
+                "read": { "boot": "x", "index": 3, "newest": 7, "bytes": { "down": 5, "up": u64::MAX } }
+            });
+            let book = serde_json::json!({ "1": { "identity": { "name": "lte" }, "ledger": ledger } });
+            serde_json::from_value::<Book>(book).unwrap()
+        });
+        assert_eq!(load_quotas(&dirs).unwrap(), Book::default());
+        save_quotas(&dirs, Place::Disk, &first).unwrap();
+        save_quotas(&dirs, Place::Memory, &second).unwrap();
+        assert_eq!(load_quotas(&dirs).unwrap(), second, "the daemon was killed");
+        fs::remove_file(dirs.quotas(Place::Memory)).unwrap();
+        assert_eq!(load_quotas(&dirs).unwrap(), first, "the machine was rebooted");
+        runtime.write("quotas.json", "{\"1\":");
+        assert_eq!(load_quotas(&dirs).unwrap(), first, "what cannot be read is done without");
+        state.write("quotas.json", "[]");
+        assert!(load_quotas(&dirs).is_err(), "and it is told where nothing is left");
+        save_quotas(&dirs, Place::Disk, &second).unwrap();
+        fs::remove_file(dirs.quotas(Place::Memory)).unwrap();
+        assert_eq!(load_quotas(&dirs).unwrap(), second);
+    }
 
     #[test]
     fn what_was_learned_or_chosen_is_read_again_and_rubbish_is_nothing() {

@@ -2,6 +2,7 @@
 //!
 //! The names of its members are an interface and stay as they are.
 
+mod quota;
 mod traffic;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use crate::core::probe::Probe;
 use crate::core::slots::Entry;
 use crate::core::uplink::{Leg, State, Uplink};
 
+pub use quota::QuotaStatus;
 pub use traffic::{DirectionStatus, TrafficStatus};
 
 /// The document behind `uplinkctl status --json`.
@@ -105,6 +107,9 @@ pub struct UplinkStatus {
     /// What goes over its link; null where it is not measured, as where there is only one uplink.
     #[serde(default)]
     pub traffic: Option<TrafficStatus>,
+    /// What may go over it, and what has; null where it has no quota.
+    #[serde(default)]
+    pub quota: Option<QuotaStatus>,
     /// Its IPv4 side.
     pub ipv4: LegStatus,
     /// Its IPv6 side.
@@ -123,7 +128,7 @@ pub struct ProfileStatus {
 /// One family of an uplink.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegStatus {
-    /// `absent`, `configuring`, `up`, `degraded`, `portal`, `down`, `held` or `drained`.
+    /// `absent`, `configuring`, `up`, `degraded`, `portal`, `down`, `held`, `drained` or `capped`.
     pub state: String,
     /// What that rests on.
     #[serde(default)]
@@ -202,16 +207,16 @@ pub struct TargetStatus {
     pub said: Option<String>,
 }
 
-/// What has become of a family of an uplink.
+/// What has become of a family of an uplink, or of its quota.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// When, as RFC 3339 has it, in UTC.
     pub time: String,
     /// Which uplink.
     pub uplink: String,
-    /// `ipv4` or `ipv6`.
+    /// Which side of it: `ipv4` or `ipv6`; or its `quota`.
     pub family: String,
-    /// The state that it was in.
+    /// The state that it was in; of a quota its level: `within`, `soft` or `hard`.
     pub from: String,
     /// The state that it is in.
     pub to: String,
@@ -264,7 +269,7 @@ impl Status {
     pub fn without_figures(mut self) -> Self {
         for uplink in &mut self.uplinks {
             uplink.legs_mut().into_iter().for_each(|(_, leg)| leg.health = None);
-            uplink.traffic = None;
+            (uplink.traffic, uplink.quota) = (None, None);
         }
         self
     }
@@ -342,6 +347,7 @@ impl UplinkStatus {
             manual: None,
             failback: uplink.failback.to_string(),
             traffic: None,
+            quota: None,
             ipv4,
             ipv6,
         }
@@ -365,6 +371,7 @@ impl UplinkStatus {
             manual: None,
             failback: String::new(),
             traffic: None,
+            quota: None,
             ipv4: leg(),
             ipv6: leg(),
         }

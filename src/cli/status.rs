@@ -10,6 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use super::client::{Client, meant};
 use super::{Failure, print};
 use crate::core::net::Family;
+use crate::core::quota::Amount;
 use crate::status::{LegStatus, Status, UplinkStatus};
 
 pub(super) async fn run(name: Option<&str>, json: bool) -> Result<(), Failure> {
@@ -55,6 +56,7 @@ pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
         table(&mut text, &rows);
         text.push('\n');
     }
+    quotas(&mut text, status);
     let legs: Vec<_> = status.uplinks.iter().flat_map(|uplink| health(uplink, now)).collect();
     if !legs.is_empty() {
         let head = ["UPLINK", "FAMILY", "STATE", "SINCE", "RTT", "LOSS", "WHY"].map(String::from);
@@ -89,6 +91,30 @@ fn row(uplink: &UplinkStatus) -> [String; 7] {
         leg(&uplink.ipv4),
         leg(&uplink.ipv6),
     ]
+}
+
+/// What has been used of each quota.
+fn quotas(text: &mut String, status: &Status) {
+    let row = |uplink: &UplinkStatus| {
+        let quota = uplink.quota.as_ref()?;
+        let [limit, used, left] =
+            [quota.limit_bytes, quota.used_bytes, quota.left_bytes].map(|n| Amount(n).to_string());
+        let used = format!("{used} ({} %)", quota.percent());
+        Some([
+            uplink.name.clone(),
+            limit,
+            used,
+            left,
+            quota.renewal().to_owned(),
+            quota.level.as_str().into(),
+        ])
+    };
+    let rows: Vec<_> = status.uplinks.iter().filter_map(row).collect();
+    if !rows.is_empty() {
+        let head = ["UPLINK", "QUOTA", "USED", "LEFT", "RENEWED", "LIMITS"].map(String::from);
+        table(text, &[vec![head], rows].concat());
+        text.push('\n');
+    }
 }
 
 /// How each family stands that is offered at all.
@@ -171,7 +197,8 @@ fn share(text: &mut String, family: Family, status: &Status, names: &[String], b
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::status::{Active, Families};
+    use crate::core::quota::Level;
+    use crate::status::{Active, Families, QuotaStatus};
 
     pub(in crate::cli) fn uplink(name: &str, slot: u8, weight: u16) -> UplinkStatus {
         UplinkStatus {
@@ -190,6 +217,7 @@ pub(super) mod tests {
             manual: None,
             failback: "keep".into(),
             traffic: None,
+            quota: None,
             ipv4: LegStatus {
                 state: "up".into(),
                 why: "icmp:1.1.1.1 answered in 12 ms".into(),
@@ -239,6 +267,42 @@ Notes:
                 "IPV4                                IPV6",
                 "IPV4                               IPV6"
             )
+        );
+    }
+
+    #[test]
+    fn a_person_sees_what_is_left_of_quotas() {
+        let mut status = Status {
+            version: String::new(),
+            uplinks: vec![uplink("dsl", 1, 1), uplink("lte", 2, 1)],
+            method: "weighted".into(),
+            active: Active { ipv4: vec![], ipv6: vec![] },
+            blocked: Families::default(),
+            forwarding: Families::default(),
+            alerts: vec![],
+            notes: vec![],
+        };
+        assert!(!render(&status, OffsetDateTime::UNIX_EPOCH).contains("QUOTA"));
+        status.uplinks[1].quota = Some(QuotaStatus {
+            level: Level::Soft,
+            limit_bytes: 50_000_000_000,
+            soft_bytes: 40_000_000_000,
+            used_bytes: 41_250_000_000,
+            left_bytes: 8_750_000_000,
+            day: 15,
+            since: Some("2026-11-15".into()),
+            renewed: Some("2026-12-15".into()),
+            former_bytes: None,
+        });
+        let text = render(&status, OffsetDateTime::UNIX_EPOCH);
+        let lines: Vec<_> = text.lines().skip_while(|line| !line.contains("QUOTA")).take(3).collect();
+        assert_eq!(
+            lines,
+            [
+                "UPLINK  QUOTA  USED            LEFT    RENEWED     LIMITS",
+                "lte     50 GB  41.2 GB (82 %)  8.7 GB  2026-12-15  soft",
+                "",
+            ]
         );
     }
 

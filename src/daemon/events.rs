@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use crate::core::layout::Slot;
 use crate::core::net::Family;
 use crate::core::plan::Plan;
+use crate::core::quota::Level;
 use crate::core::uplink::State;
 use crate::status::{Event, Status};
 
@@ -21,6 +22,8 @@ const MOST: usize = 1000;
 pub(super) struct Events {
     past: VecDeque<Event>,
     states: BTreeMap<(Slot, Family), Known>,
+    /// How the quotas stand, also of those that are away.
+    levels: BTreeMap<Slot, Level>,
 }
 
 /// How a family of an uplink stands.
@@ -62,8 +65,33 @@ impl Events {
                 ));
             }
         }
+        fresh.extend(self.follow_quotas(plan, &time));
         self.past.extend(fresh.iter().cloned());
         self.past.drain(..self.past.len().saturating_sub(MOST));
+        fresh
+    }
+
+    /// Whose quota stands otherwise than it did. What a start finds is no news: somebody told it before.
+    fn follow_quotas(&mut self, plan: &Plan, time: &str) -> Vec<Event> {
+        let mut fresh = Vec::new();
+        self.levels.retain(|slot, _| plan.slots.entries().iter().any(|entry| entry.slot == *slot));
+        for uplink in &plan.uplinks {
+            let Some(allowance) = &uplink.allowance else {
+                self.levels.remove(&uplink.slot);
+                continue;
+            };
+            let level = allowance.level;
+            if let Some(before) = self.levels.insert(uplink.slot, level).filter(|before| *before != level) {
+                fresh.push(Event {
+                    time: time.to_owned(),
+                    uplink: uplink.name.to_string(),
+                    family: "quota".to_owned(),
+                    from: before.as_str().to_owned(),
+                    to: level.as_str().to_owned(),
+                    why: allowance.to_string(),
+                });
+            }
+        }
         fresh
     }
 
@@ -87,7 +115,7 @@ impl Event {
     /// Writes it to the log, with its parts as fields.
     pub(super) fn log(&self) {
         let Event { uplink, family, from, to, why, .. } = self;
-        if matches!(to.as_str(), "down" | "portal" | "degraded") {
+        if matches!(to.as_str(), "down" | "portal" | "degraded" | "capped" | "soft" | "hard") {
             warn!(uplink, family, from, to, evidence = why, "{self}");
         } else {
             info!(uplink, family, from, to, evidence = why, "{self}");

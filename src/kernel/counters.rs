@@ -19,6 +19,18 @@ pub struct Links {
     read: BTreeMap<IfName, Option<PerFamily<Counters>>>,
 }
 
+/// What the kernel calls this boot of the machine (random(4)); nothing where it cannot be read, and then each boot looks
+/// alike.
+pub fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// The highest interface index there is; where they cannot be listed, the highest that could be.
+pub fn newest_index() -> u32 {
+    let all = nix::net::if_::if_nameindex();
+    all.ok().and_then(|all| all.iter().map(|one| one.index()).max()).unwrap_or(u32::MAX)
+}
+
 impl Links {
     /// Has a look.
     pub fn read() -> Self {
