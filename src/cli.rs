@@ -5,6 +5,7 @@ mod client;
 mod events;
 mod flush;
 mod plan;
+mod quota;
 mod set;
 mod status;
 
@@ -102,6 +103,13 @@ enum Command {
         /// The uplink's name.
         name: String,
     },
+    /// Say how much of an uplink's quota was used, where its provider counts otherwise.
+    Quota {
+        /// The uplink's name.
+        name: String,
+        /// What was used in this billing period, like 12.5GB.
+        used: String,
+    },
     /// Show what has become of whom.
     Events {
         /// Go on with what happens.
@@ -178,6 +186,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Up { name } => decide(&name, "Override", "up").await,
         Command::Down { name } => decide(&name, "Override", "down").await,
         Command::Auto { name } => decide(&name, "Override", "auto").await,
+        Command::Quota { name, used } => quota::run(&name, &used).await,
         Command::Events { follow, json } => events::run(follow, json).await,
         Command::Forget { name } => client::Client::connect().await?.call("Forget", &name).await,
         Command::Completions { shell } => {

@@ -19,6 +19,9 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
     let assignments = assignments.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
     let client = Client::connect().await?;
     let uplink = client.uplink(name).await?;
+    if lacks_day(&assignments, &uplink) {
+        return Err(Failure::with(exit::USAGE, config::NO_DAY));
+    }
     let done = match (uplink.manager, &uplink.profile) {
         (Some(Manager::NetworkManager), Some(profile)) => {
             if assignments.iter().any(Assignment::runs_programs) {
@@ -58,6 +61,14 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
     print(&format!("{done}\n"))?;
     client.call("Nudge", &WAIT_SECONDS).await?;
     overruled(&client, &uplink, &assignments).await
+}
+
+/// Whether it would have a quota, and nobody said when that is renewed.
+fn lacks_day(assignments: &[Assignment], uplink: &UplinkStatus) -> bool {
+    let says = |key| assignments.iter().rfind(|assignment| assignment.key() == key);
+    let is_set = |key| says(key).map(|assignment| assignment.value().is_some());
+    let quota = is_set("quota").unwrap_or(uplink.quota.is_some());
+    quota && !is_set("quota-day").unwrap_or(uplink.quota.is_some())
 }
 
 /// What was done to the file.
@@ -118,6 +129,24 @@ async fn overruled(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::quota::{Amount, Day, Ledger, Quota};
+    use crate::status::QuotaStatus;
+
+    #[test]
+    fn a_quota_needs_its_day() {
+        let mut uplink = crate::cli::status::tests::uplink("lte", 1, 1);
+        let lacks = |texts: &[&str], uplink: &UplinkStatus| {
+            let assignments: Vec<Assignment> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            lacks_day(&assignments, uplink)
+        };
+        assert!(lacks(&["quota=50 GB"], &uplink) && lacks(&["quota=50GB", "quota-day="], &uplink));
+        assert!(!lacks(&["quota=50 GB", "quota-day=15"], &uplink) && !lacks(&["weight=2"], &uplink));
+        assert!(!lacks(&["quota=50GB", "quota="], &uplink));
+        let quota = Quota { limit: Amount(1), day: Day::FIRST, soft: 80 };
+        uplink.quota = Some(QuotaStatus::of(&quota, &Ledger::new(Day::FIRST)));
+        assert!(!lacks(&["quota=60GB"], &uplink) && lacks(&["quota-day="], &uplink));
+        assert!(!lacks(&["quota=", "quota-day="], &uplink));
+    }
 
     #[test]
     fn it_is_told_whether_anything_was_written() {

@@ -26,6 +26,9 @@ pub(super) fn render(uplink: &UplinkStatus, now: OffsetDateTime) -> String {
     );
     manager(&mut text, uplink);
     traffic(&mut text, uplink);
+    if let Some(quota) = &uplink.quota {
+        let _ = writeln!(text, "  {quota}");
+    }
     for (family, leg) in uplink.legs() {
         let _ = writeln!(text, "\n{family}: {} for {} ({})", leg.state, since(leg, now), leg.why);
         addresses(&mut text, leg);
