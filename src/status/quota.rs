@@ -63,14 +63,12 @@ impl fmt::Display for QuotaStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [limit, soft, used, left] =
             [self.limit_bytes, self.soft_bytes, self.used_bytes, self.left_bytes].map(Amount);
-        let reached = match self.level {
-            Level::Within => "",
-            Level::Soft => " (reached)",
-            Level::Hard => " (used up)",
-        };
         write!(f, "quota {limit}: {used} used, {left} left, renewed on {}", self.renewal())?;
-        if soft < limit || self.level == Level::Hard {
-            write!(f, "; soft limit {soft}{reached}")?;
+        match self.level {
+            Level::Within if soft < limit => write!(f, "; soft limit {soft}")?,
+            Level::Within => {}
+            Level::Soft => write!(f, "; beyond its soft limit of {soft}")?,
+            Level::Hard => write!(f, "; used up")?,
         }
         let former = |bytes| write!(f, "; {} used in the period before", Amount(bytes));
         self.former_bytes.map_or(Ok(()), former)
@@ -105,11 +103,8 @@ mod tests {
             "quota 50 GB: 12.3 GB used, 37.6 GB left, renewed on 2026-12-01; soft limit 40 GB; \
              48.7 GB used in the period before"
         );
-        assert!(told(40_000_000_000, 80).contains("; soft limit 40 GB (reached);"));
-        assert!(
-            told(51_000_000_000, 80)
-                .contains(" 0 B left, renewed on 2026-12-01; soft limit 40 GB (used up);")
-        );
+        assert!(told(40_000_000_000, 80).contains("; beyond its soft limit of 40 GB;"));
+        assert!(told(51_000_000_000, 80).contains(" 0 B left, renewed on 2026-12-01; used up;"));
         assert!(!told(49_000_000_000, 100).contains("soft"));
     }
 }

@@ -36,6 +36,7 @@ mod overlap;
 mod portal;
 mod ppp;
 mod quality;
+mod quota;
 mod repair;
 mod restart;
 mod settings;

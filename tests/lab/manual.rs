@@ -129,13 +129,13 @@ fn wrong_names_are_refused_with_a_word() {
 }
 
 /// A process in the machine whose output is read while it runs.
-struct Listener {
+pub(crate) struct Listener {
     file: PathBuf,
     _process: Daemon,
 }
 
 impl Listener {
-    fn start(lab: &Lab, name: &str, words: &[&str]) -> Listener {
+    pub(crate) fn start(lab: &Lab, name: &str, words: &[&str]) -> Listener {
         let file = std::env::temp_dir().join(format!("uplinkd-{name}-{}", std::process::id()));
         let log = File::create(&file).expect("the temporary directory is writable");
         let process = Daemon::start_logged(lab.machine.netns(), &lab.machine.command(words), log);
@@ -148,7 +148,7 @@ impl Listener {
 
     /// Waits until it has heard a line with all of these.
     #[track_caller]
-    fn wait(&self, lab: &Lab, parts: &[&str]) -> String {
+    pub(crate) fn wait(&self, lab: &Lab, parts: &[&str]) -> String {
         let line = |text: &str| text.lines().find(|l| parts.iter().all(|p| l.contains(p))).map(str::to_owned);
         lab.machine.wait(&format!("{parts:?} in {}", self.heard()), seconds(15), || line(&self.heard()))
     }
