@@ -241,3 +241,20 @@ fn the_last_uplink_at_its_limit_does_as_all_down_says() {
     until_used(&lab, &[2]);
     assert_eq!(connect_many(client, &Via::any(), 20, &echoes4()).of(2), 20);
 }
+
+#[test]
+fn the_day_of_renewal_is_one_of_the_local_time_zone() {
+    let lab = lab_or_skip!(installed(Spec::router()));
+    lab.machine.wait_active(2);
+    // One of them has another date than the UTC of the lab now, and moving there needs no restart.
+    for zone in ["Pacific/Kiritimati", "Etc/GMT+12", "Pacific/Kiritimati"] {
+        let script = format!("ln -sf /usr/share/zoneinfo/{zone} /etc/localtime; date '+%-d %F'");
+        let said = lab.machine.sh(&script).ok();
+        let (day, today) = said.trim().split_once(' ').expect("a day and a date");
+        lab.machine.write(FILE, &quota("eth1").replace("17", day));
+        lab.machine.sh("uplinkctl reload").ok();
+        let begins = |s: &Value| on(s, "eth1")["quota"]["since"] == today;
+        let status = lab.machine.wait_status(&format!("a period from {today} on"), seconds(20), begins);
+        println!("{zone}: {}", on(&status, "eth1")["quota"]);
+    }
+}

@@ -12,6 +12,7 @@ pub(crate) mod kernel;
 pub(crate) mod leak;
 pub(crate) mod lookup;
 pub(crate) mod promises;
+pub(crate) mod quota;
 pub(crate) mod round;
 pub(crate) mod scenario;
 mod show;
