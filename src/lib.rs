@@ -23,6 +23,7 @@
 //! | [`core`] | pure decisions: what is an uplink, what should be in the kernel, which changes lead there |
 //! | [`core::health`] | pure as well: from answers, counters and the time to a verdict for each family of an uplink |
 //! | [`core::balance`] | pure as well: from rates, capacities and round-trip times to who carries what is new |
+//! | [`core::quota`] | pure as well: from counters and the date to what is left of a month's bytes, and what follows |
 //! | [`core::probe`] | what can be asked, how it is written, and who is asked by default |
 //! | [`config`] | the administrator's settings: how they are written, which link they speak of, what counts |
 //! | [`sources`] | what NetworkManager and systemd-networkd know, over D-Bus; what hooks and systemd-networkd's files tell |
@@ -30,7 +31,7 @@
 //! | [`world`] | both of them as two verbs: observe it all, apply changes |
 //! | [`probes`] | questions to the internet, each through one uplink; and who answered |
 //! | [`daemon`] | the loop: when to look, how often, whom to ask and to answer |
-//! | [`state`] | the daemon's few files: slots, decisions by hand, table names, the lock |
+//! | [`state`] | the daemon's few files: slots, decisions by hand, what was learned and counted, table names, the lock |
 //! | [`service`], [`status`] | the D-Bus interface and the one document that it shows |
 //! | [`cli`] | `uplinkctl`, a file for each subcommand |
 //! | [`log`], [`notify`], [`exit`] | the journal, systemd, exit codes |
@@ -90,6 +91,14 @@
 //! A choice is an order, and not a set: the plan takes the first of it that can be used, so that an outage is acted upon in
 //! the round that finds it. And it is no verdict: who was not chosen is as good as who was, so what runs over it stays. What is
 //! chosen is written down in the runtime directory, so that a restart moves nothing here either.
+//!
+//! # Quotas
+//!
+//! A [`Ledger`](core::quota::Ledger) for each uplink with a quota counts what its link carries. The kernel's counters are
+//! the truth for as long as a device lives, so what is remembered is where they stood: a daemon that is killed has lost
+//! nothing, whenever it last wrote that down. Only the date may be doubtful, and so bytes are moved between periods when
+//! the clock is, and never dropped. A plan is told what has been used; what is left decides over tiers and states there,
+//! beside health. `daemon::quotas` reads the counters each second, and has the book written where it wears nothing.
 //!
 //! # Ownership
 //!
