@@ -140,3 +140,44 @@ fn stamp(time: SystemTime) -> String {
     let short = time.replace_millisecond(time.millisecond()).unwrap_or(time);
     short.format(&Rfc3339).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::quota::{Allowance, Amount, Day, Quota, Usage};
+    use crate::core::uplink::{Leg, Uplink};
+
+    /// A machine with one uplink, which has used so many percent of a quota where it has one.
+    fn plan(used: Option<u64>) -> Plan {
+        let entry = serde_json::json!({
+            "slot": 1, "identity": { "name": "lte" }, "name": "lte", "interface": "eth1", "seen": 1
+        });
+        let slots = serde_json::from_value(serde_json::json!({ "entries": [entry] })).unwrap();
+        let quota = Quota { limit: Amount(100), day: Day::FIRST, soft: 80 };
+        let usage = |used| Usage { used: Amount(used), renewed: None };
+        let allowance = used.map(|used| Allowance::of(quota, Some(&usage(used))));
+        let uplink = Uplink { allowance, ..Uplink::example(1, Leg::default()) };
+        Plan { uplinks: vec![uplink], slots, ..Plan::default() }
+    }
+
+    #[test]
+    fn limits_are_told_when_they_are_reached_and_not_when_a_start_finds_them() {
+        let mut events = Events::default();
+        let mut told = |plan: &Plan| {
+            let fresh = events.follow(plan);
+            fresh
+                .iter()
+                .map(|event| format!("{} {} {}", event.family, event.from, event.to))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(told(&plan(Some(85))), [""; 0], "a start");
+        assert_eq!(told(&plan(Some(99))), [""; 0]);
+        assert_eq!(told(&plan(Some(100))), ["quota soft hard"]);
+        let away = Plan { uplinks: Vec::new(), ..plan(None) };
+        assert_eq!(told(&away), [""; 0]);
+        assert_eq!(told(&plan(Some(0))), ["quota hard within"], "renewed while it was away");
+        assert_eq!(told(&plan(Some(100))), ["quota within hard"]);
+        assert_eq!(told(&plan(None)), [""; 0]);
+        assert_eq!(told(&plan(Some(0))), [""; 0], "it had none in between");
+    }
+}

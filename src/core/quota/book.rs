@@ -45,12 +45,13 @@ impl Book {
 
     /// Takes in who is remembered: who is forgotten leaves nothing, and who gets the slot of another begins anew.
     ///
-    /// Of one uplink more or less may be known: a name that was configured later costs it nothing.
+    /// Of one uplink more or less may be known, and it may be renamed: only two profiles are two uplinks, as for slots.
     pub fn follow(&mut self, entries: &[Entry]) {
         self.0.retain(|slot, kept| {
             let Some(entry) = entries.iter().find(|entry| entry.slot == *slot) else { return false };
-            let alike = std::mem::discriminant(&entry.identity) == std::mem::discriminant(&kept.identity);
-            let another = alike && entry.identity != kept.identity;
+            let profiles = (&entry.identity, &kept.identity);
+            let another =
+                matches!(profiles, (Identity::Profile(one), Identity::Profile(other)) if one != other);
             kept.identity = entry.identity.clone();
             !another
         });
@@ -155,11 +156,10 @@ mod tests {
             used(&book)
         };
         assert_eq!(follow(&[profile(1, "home"), profile(2, "phone")]), [70]);
-        assert_eq!(
-            follow(&[entry(1, Identity::Name("lte".to_owned().try_into().unwrap()))]),
-            [70],
-            "it got a name"
-        );
+        for name in ["lte", "mobile"] {
+            let named = Identity::Name(name.to_owned().try_into().unwrap());
+            assert_eq!(follow(&[entry(1, named)]), [70], "it got a name");
+        }
         assert_eq!(follow(&[profile(1, "home")]), [70]);
         assert_eq!(follow(&[profile(1, "phone")]), [0; 0], "another in its slot");
         assert!(!book.correct(Slot::new(1).unwrap(), Amount(5)));
