@@ -23,6 +23,8 @@ pub(super) struct Witness {
     round: BTreeSet<usize>,
     /// That round was broken off.
     broken: bool,
+    /// The last probe that was sent by other limits: no round that is judged by those of now counts it.
+    outdated: u64,
     /// Who has answered since nothing was and whether that was enough.
     answered: BTreeSet<usize>,
     proved: bool,
@@ -51,6 +53,7 @@ impl Witness {
             looked: Vec::new(),
             round: BTreeSet::new(),
             broken: false,
+            outdated: 0,
             answered: BTreeSet::new(),
             proved: false,
             good: 0,
@@ -62,6 +65,10 @@ impl Witness {
 
     /// Other limits, and perhaps other targets.
     pub(super) fn reconfigured(&mut self, limits: Thresholds, targets: usize) {
+        if limits != self.limits {
+            (self.round, self.broken) = (BTreeSet::new(), true);
+            self.outdated = self.flying.keys().copied().max().unwrap_or(self.outdated);
+        }
         self.limits = limits;
         if targets != self.targets.len() {
             self.targets = vec![Seen::default(); targets];
@@ -95,7 +102,9 @@ impl Witness {
                 seen.unanswered += 1;
             }
             Happening::Landed(id, outcome) => match self.flying.remove(id) {
-                Some((Some(target), sent)) => late = self.landed(target, sent, outcome, now),
+                Some((Some(target), sent)) => {
+                    late = self.landed(target, sent, *id > self.outdated, outcome, now);
+                }
                 Some((None, _)) => self.looked.push(outcome.clone()),
                 None => {}
             },
@@ -130,8 +139,15 @@ impl Witness {
         (self.round, self.broken) = (BTreeSet::new(), true);
     }
 
-    /// Returns whether it disproves the last verdict.
-    fn landed(&mut self, target: usize, sent: Instant, outcome: &Outcome, now: Instant) -> bool {
+    /// Returns whether it disproves the last verdict; `counts` says that it is of the present round.
+    fn landed(
+        &mut self,
+        target: usize,
+        sent: Instant,
+        counts: bool,
+        outcome: &Outcome,
+        now: Instant,
+    ) -> bool {
         let quorum = self.quorum();
         let seen = &mut self.targets[target];
         match outcome {
@@ -139,7 +155,9 @@ impl Witness {
                 seen.unanswered = 0;
                 self.samples.push((now, Some(*rtt)));
                 let full = self.round.len() >= quorum;
-                self.round.insert(target);
+                if counts {
+                    self.round.insert(target);
+                }
                 if !full && self.round.len() >= quorum {
                     self.good = self.good.saturating_add(1);
                 }
