@@ -175,12 +175,15 @@ pub fn load_slots(dirs: &Directories) -> Result<Memory, Error> {
     };
     match serde_json::from_slice::<Slots>(&bytes).map_err(|e| e.to_string()).and_then(Slots::checked) {
         Ok(slots) => Ok(Memory::Known(slots)),
-        Err(why) => {
-            let aside = path.with_extension("json.corrupt");
-            fs::rename(&path, &aside).map_err(Error::of("set aside", &path))?;
-            Ok(Memory::SetAside(aside, why))
-        }
+        Err(why) => Ok(Memory::SetAside(set_aside(&path)?, why)),
     }
+}
+
+/// Moves away what cannot be read, so that it is not written over; returns where it lies now.
+fn set_aside(path: &Path) -> Result<PathBuf, Error> {
+    let aside = path.with_extension("json.corrupt");
+    fs::rename(path, &aside).map_err(Error::of("set aside", path))?;
+    Ok(aside)
 }
 
 /// Writes the memory of slots.
@@ -217,15 +220,22 @@ pub fn save_choices(dirs: &Directories, choices: &PerFamily<Kept>) -> Result<(),
     replace(&dirs.choices(), &text)
 }
 
-/// What was counted against quotas: what the last daemon of this boot wrote, else what is on disk.
+/// What was counted against quotas: what the last daemon of this boot wrote, else what is on disk. What makes no sense
+/// is set aside.
 pub fn load_quotas(dirs: &Directories) -> Result<Book, Error> {
     let mut unread = None;
     for path in [Place::Memory, Place::Disk].map(|place| dirs.quotas(place)) {
-        let read = fs::read(&path).and_then(|bytes| serde_json::from_slice(&bytes).map_err(Into::into));
-        match read {
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => {
+                unread = Some(Error::of("read", &path)(error));
+                continue;
+            }
+        };
+        match serde_json::from_slice(&bytes) {
             Ok(book) => return Ok(book),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => unread = Some(Error::of("read", &path)(error)),
+            Err(error) => unread = Some(Error::of("read", &set_aside(&path)?)(error.into())),
         }
     }
     unread.map_or_else(|| Ok(Book::default()), Err)
@@ -343,7 +353,9 @@ mod tests {
         runtime.write("quotas.json", "{\"1\":");
         assert_eq!(load_quotas(&dirs).unwrap(), first, "what cannot be read is done without");
         state.write("quotas.json", "[]");
-        assert!(load_quotas(&dirs).is_err(), "and it is told where nothing is left");
+        let error = load_quotas(&dirs).unwrap_err().to_string();
+        assert!(error.contains("quotas.json.corrupt"), "it is told where nothing is left: {error}");
+        assert_eq!(fs::read_to_string(state.path("quotas.json.corrupt")).unwrap(), "[]");
         save_quotas(&dirs, Place::Disk, &second).unwrap();
         fs::remove_file(dirs.quotas(Place::Memory)).unwrap();
         assert_eq!(load_quotas(&dirs).unwrap(), second);
