@@ -14,6 +14,7 @@ use crate::core::layout::Slot;
 use crate::core::net::UplinkName;
 use crate::core::plan::Plan;
 use crate::core::quota::{Allowance, Amount, Book, Clock, Line, Place, Reading, Saving, Usage};
+use crate::core::uplink::Uplink;
 use crate::kernel::counters::{self, Links};
 use crate::state::{self, Directories};
 use crate::status::{QuotaStatus, Status};
@@ -57,7 +58,7 @@ impl Quotas {
 
     /// Takes in what a round found.
     pub(super) fn follow(&mut self, plan: &Plan) {
-        self.book.follow(plan.slots.entries());
+        self.book.follow(plan.slots.entries(), &plan.uplinks);
         self.newest = counters::newest_index();
         let any = plan.uplinks.iter().any(|uplink| uplink.allowance.is_some());
         self.due = any.then(|| self.due.unwrap_or_else(Instant::now));
@@ -77,17 +78,17 @@ impl Quotas {
     pub(super) fn sample(&mut self, plan: &Plan) -> bool {
         self.due = Some(Instant::now() + SAMPLING);
         let links = Links::read();
-        let line = |uplink: &crate::core::uplink::Uplink| Line {
-            slot: uplink.slot,
-            quota: uplink.allowance.map(|allowance| allowance.quota),
-            reading: links.bytes(&uplink.dev.name).map(|bytes| Reading {
+        let line = |uplink: &Uplink| {
+            let bytes = links.bytes(&uplink.dev.name);
+            let reading = bytes.map(|bytes| Reading {
                 boot: self.boot.clone(),
                 index: uplink.dev.index.0,
                 newest: self.newest,
                 bytes,
-            }),
+            });
+            Some(Line { slot: uplink.slot, quota: uplink.allowance?.quota, reading })
         };
-        let lines: Vec<Line> = plan.uplinks.iter().map(line).collect();
+        let lines: Vec<Line> = plan.uplinks.iter().filter_map(line).collect();
         self.book.count(plan.slots.entries(), &lines, clock());
         self.save(false);
         let usages = self.usages();

@@ -9,6 +9,7 @@ use super::reading::Reading;
 use super::{Amount, Quota, Usage};
 use crate::core::layout::Slot;
 use crate::core::slots::{Entry, Identity};
+use crate::core::uplink::Uplink;
 
 /// What is counted of every uplink that has, or had, a quota.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,13 +22,13 @@ struct Kept {
     ledger: Ledger,
 }
 
-/// An uplink that is present, and the counters of its link.
+/// An uplink that is present and has a quota, and the counters of its link.
 #[derive(Debug, Clone)]
 pub struct Line {
     /// Its slot.
     pub slot: Slot,
-    /// Its quota, where it has one.
-    pub quota: Option<Quota>,
+    /// Its quota.
+    pub quota: Quota,
     /// The counters; none where they cannot be read.
     pub reading: Option<Reading>,
 }
@@ -46,9 +47,18 @@ impl Book {
     /// Takes in who is remembered: who is forgotten leaves nothing, and who gets the slot of another begins anew.
     ///
     /// Of one uplink more or less may be known, and it may be renamed: only two profiles are two uplinks, as for slots.
-    pub fn follow(&mut self, entries: &[Entry]) {
+    /// Who is present says whose counters go on: two networks of one Wi-Fi interface share them, and what an uplink
+    /// carries while it has no quota is never counted.
+    pub fn follow(&mut self, entries: &[Entry], present: &[Uplink]) {
         self.0.retain(|slot, kept| {
             let Some(entry) = entries.iter().find(|entry| entry.slot == *slot) else { return false };
+            let goes_on = match present.iter().find(|uplink| uplink.slot == *slot) {
+                Some(uplink) => uplink.allowance.is_some(),
+                None => present.iter().all(|other| other.dev.name.as_str() != entry.interface),
+            };
+            if !goes_on {
+                kept.ledger.leave();
+            }
             let profiles = (&entry.identity, &kept.identity);
             let another =
                 matches!(profiles, (Identity::Profile(one), Identity::Profile(other)) if one != other);
@@ -66,20 +76,12 @@ impl Book {
     pub fn count(&mut self, entries: &[Entry], lines: &[Line], clock: Clock) {
         for line in lines {
             let entry = entries.iter().find(|entry| entry.slot == line.slot);
-            let (Some(quota), Some(entry)) = (line.quota, entry) else { continue };
-            let anew = || Kept { identity: entry.identity.clone(), ledger: Ledger::new(quota.day) };
+            let Some(entry) = entry else { continue };
+            let anew = || Kept { identity: entry.identity.clone(), ledger: Ledger::new(line.quota.day) };
             let Kept { ledger, .. } = self.0.entry(line.slot).or_insert_with(anew);
-            ledger.look(quota.day, clock);
+            ledger.look(line.quota.day, clock);
             if let Some(reading) = &line.reading {
                 ledger.count(reading, clock);
-            }
-        }
-        // Two networks of one Wi-Fi interface share its counters.
-        for (slot, Kept { ledger, .. }) in &mut self.0 {
-            let Some(read) = ledger.read() else { continue };
-            let others = lines.iter().filter(|line| line.slot != *slot);
-            if others.filter_map(|line| line.reading.as_ref()).any(|reading| reading.is_of(read)) {
-                ledger.leave();
             }
         }
     }
@@ -98,7 +100,9 @@ mod tests {
 
     use super::*;
     use crate::core::balance::Bytes;
-    use crate::core::quota::Day;
+    use crate::core::net::IfName;
+    use crate::core::quota::{Allowance, Day};
+    use crate::core::uplink::Leg;
 
     const QUOTA: Quota = Quota { limit: Amount(1_000_000), day: Day::FIRST, soft: 80 };
 
@@ -115,7 +119,7 @@ mod tests {
 
     fn line(slot: u8, index: u32, down: u64) -> Line {
         let reading = Reading { boot: "a".into(), index, newest: 9, bytes: Bytes { down, up: 0 } };
-        Line { slot: Slot::new(slot).unwrap(), quota: Some(QUOTA), reading: Some(reading) }
+        Line { slot: Slot::new(slot).unwrap(), quota: QUOTA, reading: Some(reading) }
     }
 
     fn used(book: &Book) -> Vec<u64> {
@@ -126,24 +130,62 @@ mod tests {
         Clock { today: date!(2026 - 11 - 22), uptime: Duration::from_secs(3600) }
     }
 
+    /// An uplink that is present on an interface, with a quota or without.
+    fn present(slot: u8, interface: &str, limited: bool) -> Uplink {
+        let allowance = limited.then(|| Allowance::of(QUOTA, None));
+        let mut uplink = Uplink { allowance, ..Uplink::example(slot, Leg::default()) };
+        uplink.dev.name = IfName::new(interface).unwrap();
+        uplink
+    }
+
+    /// Follows who is present, and looks at the counters as the daemon does: of those that have a quota.
+    fn live(book: &mut Book, uplinks: &[Uplink], reading: Option<Reading>) -> Vec<u64> {
+        let entries = [profile(1, "home"), profile(2, "phone")];
+        book.follow(&entries, uplinks);
+        let limited = uplinks.iter().filter(|uplink| uplink.allowance.is_some());
+        let line = |uplink: &Uplink| Line { slot: uplink.slot, quota: QUOTA, reading: reading.clone() };
+        book.count(&entries, &limited.map(line).collect::<Vec<_>>(), clock());
+        used(book)
+    }
+
     #[test]
     fn two_networks_of_one_interface_do_not_count_each_others_traffic() {
-        let entries = [profile(1, "home"), profile(2, "phone")];
         let mut book = Book::default();
-        let mut count = |lines: &[Line]| {
-            book.count(&entries, lines, clock());
-            used(&book)
+        let mut by = |slot, limited, down| {
+            live(&mut book, &[present(slot, "eth0", limited)], line(slot, 3, down).reading)
         };
-        assert_eq!(count(&[line(1, 3, 1000)]), [0]);
-        assert_eq!(count(&[line(1, 3, 1500)]), [500]);
-        assert_eq!(count(&[line(2, 3, 1600)]), [500, 0]);
-        assert_eq!(count(&[line(2, 3, 1700)]), [500, 100]);
-        assert_eq!(count(&[line(1, 3, 1800)]), [500, 100]);
-        assert_eq!(count(&[line(1, 3, 1850)]), [550, 100]);
-        let unlimited = Line { quota: None, ..line(2, 3, 9000) };
-        assert_eq!(count(&[unlimited]), [550, 100]);
-        assert_eq!(count(&[line(1, 3, 9100)]), [550, 100]);
-        assert_eq!(count(&[Line { reading: None, ..line(1, 3, 0) }]), [550, 100]);
+        assert_eq!(by(1, true, 1000), [0]);
+        assert_eq!(by(1, true, 1500), [500]);
+        assert_eq!(by(2, true, 1600), [500, 0]);
+        assert_eq!(by(2, true, 1700), [500, 100]);
+        assert_eq!(by(1, true, 1800), [500, 100]);
+        assert_eq!(by(1, true, 1850), [550, 100]);
+        // Of one without a quota nobody looks at the counters.
+        assert_eq!(by(2, false, 9000), [550, 100]);
+        assert_eq!(by(1, true, 9100), [550, 100]);
+        assert_eq!(by(1, true, 9200), [650, 100]);
+        assert_eq!(live(&mut book, &[present(1, "eth0", true)], None), [650, 100]);
+        assert_eq!(live(&mut book, &[], None), [650, 100]);
+        // A reboot, in which the other comes first.
+        let boot =
+            |down| Some(Reading { boot: "b".into(), index: 3, newest: 9, bytes: Bytes { down, up: 0 } });
+        assert_eq!(live(&mut book, &[present(2, "eth0", false)], boot(70_000)), [650, 100]);
+        assert_eq!(live(&mut book, &[present(1, "eth0", true)], boot(80_000)), [650, 100]);
+        assert_eq!(live(&mut book, &[present(1, "eth0", true)], boot(80_001)), [651, 100]);
+    }
+
+    #[test]
+    fn what_is_carried_without_a_quota_is_never_counted() {
+        let mut book = Book::default();
+        let mut by =
+            |limited, down| live(&mut book, &[present(1, "eth0", limited)], line(1, 3, down).reading);
+        assert_eq!(by(true, 1000), [0]);
+        assert_eq!(by(false, 5000), [0]);
+        assert_eq!(by(true, 9000), [0]);
+        assert_eq!(by(true, 9001), [1]);
+        // Away for a moment, with nobody else on its interface, it goes on.
+        assert_eq!(live(&mut book, &[present(2, "wwan0", false)], None), [1]);
+        assert_eq!(live(&mut book, &[present(1, "eth0", true)], line(1, 3, 9011).reading), [11]);
     }
 
     #[test]
@@ -152,7 +194,7 @@ mod tests {
         book.count(&[profile(1, "home")], &[line(1, 3, 0)], clock());
         book.count(&[profile(1, "home")], &[line(1, 3, 70)], clock());
         let mut follow = |entries: &[Entry]| {
-            book.follow(entries);
+            book.follow(entries, &[]);
             used(&book)
         };
         assert_eq!(follow(&[profile(1, "home"), profile(2, "phone")]), [70]);

@@ -68,11 +68,6 @@ impl Ledger {
         self.began
     }
 
-    /// Where the counters stood when they were last read.
-    pub fn read(&self) -> Option<&Reading> {
-        self.read.as_ref()
-    }
-
     /// What was counted in the period before the present one.
     pub fn former(&self) -> Option<Amount> {
         self.counts.range(..self.began?).next_back().map(|(_, counted)| *counted)

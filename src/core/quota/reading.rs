@@ -40,11 +40,6 @@ impl Reading {
         // Who resets one of them resets both.
         down.zip(up).map_or(all, |(down, up)| down.saturating_add(up))
     }
-
-    /// Whether two readings are of one device.
-    pub fn is_of(&self, other: &Reading) -> bool {
-        (&self.boot, self.index) == (&other.boot, other.index)
-    }
 }
 
 /// By how much a counter has grown; none where it was reset.

@@ -98,7 +98,7 @@ mod tests {
         });
         let reading = Reading { boot: "a".into(), index: 2, newest: 2, bytes: Bytes { down: bytes, up: 0 } };
         let quota = Quota { limit: Amount(1 << 40), day: Day::FIRST, soft: 80 };
-        let line = Line { slot, quota: Some(quota), reading: Some(reading) };
+        let line = Line { slot, quota, reading: Some(reading) };
         let mut book = before.clone();
         let clock = Clock { today, uptime: 3600 * SECOND };
         book.count(&[serde_json::from_value(entry).unwrap()], &[line], clock);
