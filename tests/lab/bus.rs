@@ -92,7 +92,7 @@ fn a_manager_that_stops_and_starts_moves_nothing() {
 
 #[test]
 fn a_frozen_manager_holds_nothing_up_and_is_heard_again() {
-    let lab = lab_or_skip!(installed(Spec::router()));
+    let lab = lab_or_skip!(installed(Spec::router()).exclusive());
     lab.machine.wait_active(2);
     let signal = |signal: &str| {
         lab.machine.cmd(&["systemctl", "kill", &format!("--signal={signal}"), "NetworkManager"]).ok();

@@ -245,7 +245,7 @@ fn flapping_comes_and_goes_and_ends() {
     thread::sleep(Duration::from_millis(2300));
     let start = Instant::now();
     drop(flap);
-    assert!(start.elapsed() < Duration::from_millis(200), "it ends at once: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(500), "it ends at once: {:?}", start.elapsed());
     let report = flow.stop();
     println!("{}", report.summary());
     let silences = report.packets.windows(2).filter(|two| two[0].answer.is_some() && two[1].answer.is_none());

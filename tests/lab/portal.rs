@@ -52,7 +52,7 @@ fn a_portal_that_comes_up_is_seen_and_left_and_found_open() {
         lab.isp(1).portal(false);
         until_used(&lab, &[1, 2]);
         println!("FIGURE in use {:.1?} after the sign-in", signed.elapsed());
-        assert!(signed.elapsed() < seconds(9));
+        assert!(signed.elapsed() < seconds(30));
     }
     println!("{:?}", transitions(&lab, 1));
 }

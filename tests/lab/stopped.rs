@@ -108,7 +108,7 @@ fn a_daemon_that_stood_still_finds_out_what_happened_meanwhile() {
     lab.machine.cmd(&["kill", "-CONT", &pid]).ok();
     until_used(&lab, &[2]);
     println!("FIGURE found out {:.1?} after it went on", awake.elapsed());
-    assert!(awake.elapsed() < seconds(5));
+    assert!(awake.elapsed() < seconds(15));
     rest(500);
     println!("{}", flows.stop().summary());
 }
