@@ -68,11 +68,10 @@ impl Portal {
         !self.checks.is_empty()
     }
 
-    /// Has a look at this time, or earlier if one is due.
+    /// Has a look at this time, or earlier if one is due. One that is under way already began too early: unless it shows a
+    /// portal there is another behind it.
     pub(super) fn look_at(&mut self, at: Instant) {
-        if self.flying.is_empty() {
-            self.due = Some(self.due.map_or(at, |due| due.min(at)));
-        }
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
     /// Whether a portal was seen twice in a row, or by the manager as well.
@@ -132,7 +131,8 @@ impl Portal {
         self.open |= right;
         self.sightings = if matches!(sight, Sight::Portal(_)) { self.sightings.saturating_add(1) } else { 0 };
         self.flying.clear();
-        self.due = Some(now + next);
+        let asked = self.due.take().filter(|_| !matches!(sight, Sight::Portal(_)));
+        self.due = Some(asked.map_or(now + next, |asked| asked.min(now + next)));
         Landed::Seen(sight)
     }
 

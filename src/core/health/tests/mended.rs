@@ -174,6 +174,18 @@ fn what_is_not_probed_any_more_hears_of_no_portal() {
 }
 
 #[test]
+fn a_portal_is_seen_though_a_look_was_under_way_when_it_came_up() {
+    let mut net = Net::usual();
+    net.page = Some(Outcome::Answered(4 * SECOND));
+    net.traffic = (50, 50);
+    net.until(Standing::Up, 2 * SECOND);
+    (net.page, net.traffic) = (portal(), (50, 0));
+    net.answers(None);
+    net.until(Standing::Down, 3 * SECOND);
+    net.until(Standing::Portal, 5 * SECOND);
+}
+
+#[test]
 fn what_is_probed_again_is_not_called_unprobed() {
     let mut net = Net::usual();
     let why = |net: &Net| net.monitor.opinion().why.clone();
