@@ -152,7 +152,10 @@ impl Witness {
         let seen = &mut self.targets[target];
         match outcome {
             Outcome::Answered(rtt) => {
-                seen.unanswered = 0;
+                // By then the monitor may have given up on it.
+                if now - sent <= self.limits.timeout {
+                    seen.unanswered = 0;
+                }
                 self.samples.push((now, Some(*rtt)));
                 let full = self.round.len() >= quorum;
                 if counts {
