@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
+use serde::de::DeserializeOwned;
 
 use crate::core::balance::{Directions, Kept, Rate};
 use crate::core::health::Manual;
@@ -188,36 +189,29 @@ fn set_aside(path: &Path) -> Result<PathBuf, Error> {
 
 /// Writes the memory of slots.
 pub fn save_slots(dirs: &Directories, slots: &Slots) -> Result<(), Error> {
-    let text = serde_json::to_vec_pretty(slots).map_err(|e| Error::of("write", &dirs.slots())(e.into()))?;
-    replace(&dirs.slots(), &text)
+    write_json(&dirs.slots(), serde_json::to_vec_pretty(slots))
 }
 
 /// The highest rates that uplinks were seen to carry. What cannot be read is learned again.
 pub fn load_learned(dirs: &Directories) -> BTreeMap<Identity, Directions<Rate>> {
-    let text = fs::read_to_string(dirs.capacities()).unwrap_or_default();
-    let pairs: Vec<(Identity, Directions<Rate>)> = serde_json::from_str(&text).unwrap_or_default();
-    pairs.into_iter().collect()
+    read_json::<Vec<_>>(&dirs.capacities()).into_iter().collect()
 }
 
 /// Writes the highest rates down.
 pub fn save_learned(dirs: &Directories, learned: &BTreeMap<Identity, Directions<Rate>>) -> Result<(), Error> {
     // As pairs: what an uplink is known by is no text, as a member's name would have to be.
     let pairs: Vec<_> = learned.iter().collect();
-    let text =
-        serde_json::to_vec_pretty(&pairs).map_err(|e| Error::of("write", &dirs.capacities())(e.into()))?;
-    replace(&dirs.capacities(), &text)
+    write_json(&dirs.capacities(), serde_json::to_vec_pretty(&pairs))
 }
 
 /// Whom the method had chosen when we last ran. A file that cannot be read tells of nobody.
 pub fn load_choices(dirs: &Directories) -> PerFamily<Kept> {
-    let text = fs::read_to_string(dirs.choices()).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
+    read_json(&dirs.choices())
 }
 
 /// Writes down whom the method has chosen, so that a restart moves nothing.
 pub fn save_choices(dirs: &Directories, choices: &PerFamily<Kept>) -> Result<(), Error> {
-    let text = serde_json::to_vec(choices).map_err(|e| Error::of("write", &dirs.choices())(e.into()))?;
-    replace(&dirs.choices(), &text)
+    write_json(&dirs.choices(), serde_json::to_vec(choices))
 }
 
 /// What was counted against quotas: what the last daemon of this boot wrote, else what is on disk. What makes no sense
@@ -243,40 +237,33 @@ pub fn load_quotas(dirs: &Directories) -> Result<Book, Error> {
 
 /// Writes down what was counted against quotas.
 pub fn save_quotas(dirs: &Directories, place: Place, book: &Book) -> Result<(), Error> {
-    let text =
-        serde_json::to_vec_pretty(book).map_err(|e| Error::of("write", &dirs.quotas(place))(e.into()))?;
     // What is on disk must not be older than what a restart finds.
     [Place::Memory, Place::Disk]
         .into_iter()
         .filter(|one| *one <= place)
-        .try_for_each(|one| replace(&dirs.quotas(one), &text))
+        .try_for_each(|one| write_json(&dirs.quotas(one), serde_json::to_vec_pretty(book)))
 }
 
 /// What was decided by hand since the machine was started. A file that cannot be read decides nothing.
 pub fn load_manual(dirs: &Directories) -> BTreeMap<Slot, Manual> {
-    let text = fs::read_to_string(dirs.manual()).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
+    read_json(&dirs.manual())
 }
 
 /// Writes what was decided by hand.
 pub fn save_manual(dirs: &Directories, manual: &BTreeMap<Slot, Manual>) -> Result<(), Error> {
-    let text = serde_json::to_vec(manual).map_err(|e| Error::of("write", &dirs.manual())(e.into()))?;
-    replace(&dirs.manual(), &text)
+    write_json(&dirs.manual(), serde_json::to_vec(manual))
 }
 
 /// The links that we had systemd-resolved not ask, by index: neither outlives a reboot. A file that cannot be read tells
 /// of none.
 pub fn load_unasked(dirs: &Directories) -> BTreeSet<IfIndex> {
-    let text = fs::read_to_string(dirs.unasked()).unwrap_or_default();
-    let links: Vec<u32> = serde_json::from_str(&text).unwrap_or_default();
-    links.into_iter().map(IfIndex).collect()
+    read_json::<Vec<u32>>(&dirs.unasked()).into_iter().map(IfIndex).collect()
 }
 
 /// Writes down the links that we have systemd-resolved not ask.
 pub fn save_unasked(dirs: &Directories, links: &BTreeSet<IfIndex>) -> Result<(), Error> {
     let links: Vec<u32> = links.iter().map(|index| index.0).collect();
-    let text = serde_json::to_vec(&links).map_err(|e| Error::of("write", &dirs.unasked())(e.into()))?;
-    replace(&dirs.unasked(), &text)
+    write_json(&dirs.unasked(), serde_json::to_vec(&links))
 }
 
 /// Writes the names of the tables for iproute2; `/etc/iproute2/rt_tables.d/uplinkd.conf` is a link to this file.
@@ -304,6 +291,16 @@ fn foreign_table_names(ours: &Path) -> BTreeSet<String> {
         text.lines().filter_map(of_line).collect::<Vec<_>>()
     });
     names.collect()
+}
+
+/// What a file says; nothing where there is none, or it cannot be read.
+fn read_json<T: DeserializeOwned + Default>(path: &Path) -> T {
+    fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+fn write_json(path: &Path, text: serde_json::Result<Vec<u8>>) -> Result<(), Error> {
+    let text = text.map_err(|error| Error::of("write", path)(error.into()))?;
+    replace(path, &text)
 }
 
 fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
