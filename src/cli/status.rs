@@ -232,17 +232,28 @@ pub(super) mod tests {
         }
     }
 
+    /// That of a machine with such uplinks, of which none is used.
+    fn status(uplinks: Vec<UplinkStatus>) -> Status {
+        Status {
+            version: String::new(),
+            uplinks,
+            method: "weighted".into(),
+            active: Active { ipv4: vec![], ipv6: vec![] },
+            blocked: Families::default(),
+            forwarding: Families::default(),
+            alerts: vec![],
+            notes: vec![],
+        }
+    }
+
     #[test]
     fn a_person_sees_uplinks_shares_and_notes() {
         let status = Status {
             version: "1.2.3".into(),
-            uplinks: vec![uplink("dsl", 1, 2), uplink("cable", 2, 1)],
-            method: "weighted".into(),
             active: Active { ipv4: vec!["dsl".into(), "cable".into()], ipv6: vec![] },
-            blocked: Families::default(),
             forwarding: Families { ipv4: true, ipv6: false },
-            alerts: vec![],
             notes: vec!["something".into()],
+            ..status(vec![uplink("dsl", 1, 2), uplink("cable", 2, 1)])
         };
         let expected = "\
 uplinkd 1.2.3: 2 uplinks; this machine forwards ipv4
@@ -272,16 +283,7 @@ Notes:
 
     #[test]
     fn a_person_sees_what_is_left_of_quotas() {
-        let mut status = Status {
-            version: String::new(),
-            uplinks: vec![uplink("dsl", 1, 1), uplink("lte", 2, 1)],
-            method: "weighted".into(),
-            active: Active { ipv4: vec![], ipv6: vec![] },
-            blocked: Families::default(),
-            forwarding: Families::default(),
-            alerts: vec![],
-            notes: vec![],
-        };
+        let mut status = status(vec![uplink("dsl", 1, 1), uplink("lte", 2, 1)]);
         assert!(!render(&status, OffsetDateTime::UNIX_EPOCH).contains("QUOTA"));
         status.uplinks[1].quota = Some(QuotaStatus {
             level: Level::Soft,
@@ -310,13 +312,9 @@ Notes:
     fn that_no_configuration_is_in_use_stands_ahead_of_everything_else() {
         let status = Status {
             version: "1.2.3".into(),
-            uplinks: vec![],
-            method: "weighted".into(),
-            active: Active { ipv4: vec![], ipv6: vec![] },
-            blocked: Families::default(),
-            forwarding: Families::default(),
             alerts: vec!["NO CONFIGURATION IS IN USE: a file\n  is broken".into()],
             notes: vec!["something".into()],
+            ..status(vec![])
         };
         let told = render(&status, OffsetDateTime::UNIX_EPOCH);
         let head = "NO CONFIGURATION IS IN USE: a file\n  is broken\n\nuplinkd 1.2.3: no uplinks;";
@@ -326,16 +324,7 @@ Notes:
 
     #[test]
     fn what_becomes_of_new_flows_is_told_where_no_uplink_leads_out() {
-        let mut status = Status {
-            version: String::new(),
-            uplinks: vec![uplink("dsl", 1, 2)],
-            method: "weighted".into(),
-            active: Active { ipv4: vec![], ipv6: vec![] },
-            blocked: Families::default(),
-            forwarding: Families::default(),
-            alerts: vec![],
-            notes: vec![],
-        };
+        let mut status = status(vec![uplink("dsl", 1, 2)]);
         let told = |status: &Status| render(status, OffsetDateTime::UNIX_EPOCH);
         let kept = told(&status);
         assert!(kept.contains("\nNew ipv4 flows: no uplink; the managers' own routes decide\n"), "{kept}");
