@@ -5,6 +5,7 @@
 
 pub mod balance;
 pub mod change;
+pub mod decimal;
 pub mod diff;
 pub mod discover;
 pub mod health;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::decimal;
+
 /// A rate, in bits per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -42,16 +44,9 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, ()> {
         let unit = UNITS.into_iter().find_map(|(letter, unit)| Some((text.strip_suffix(letter)?, unit)));
         let (number, unit) = unit.ok_or(())?;
-        let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
-        let digits = |text: &str, most| {
-            let plain = (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-            plain.then(|| text.parse::<u64>().ok()).flatten().ok_or(())
-        };
-        // Behind the point as thousandths of the unit, which is a thousand at least.
-        let (whole, thousandths) = (digits(whole, 7)?, digits(&format!("{part:0<3}"), 3)?);
-        let empty = number.ends_with('.');
-        let rate = Rate(whole * unit + thousandths * (unit / 1000));
-        (!empty && (Rate::LOWEST..=Rate::HIGHEST).contains(&rate)).then_some(rate).ok_or(())
+        // A thousandth of a unit is whole, as each is a thousand at least.
+        let rate = Rate(decimal::thousandths(number, 7).ok_or(())? * (unit / 1000));
+        (Rate::LOWEST..=Rate::HIGHEST).contains(&rate).then_some(rate).ok_or(())
     }
 }
 
@@ -61,10 +56,7 @@ impl fmt::Display for Rate {
         let Some((letter, unit)) = UNITS.into_iter().find(|(_, unit)| self.0 >= *unit) else {
             return write!(f, "{} bit/s", self.0);
         };
-        match (self.0 / unit, self.0 % unit * 10 / unit) {
-            (whole, 0) => write!(f, "{whole} {letter}bit/s"),
-            (whole, tenth) => write!(f, "{whole}.{tenth} {letter}bit/s"),
-        }
+        write!(f, "{} {letter}bit/s", decimal::in_units(self.0, unit))
     }
 }
 

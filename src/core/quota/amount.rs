@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::decimal;
+
 /// An amount of data, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -54,14 +56,8 @@ impl FromStr for Amount {
         let (number, unit) = text.split_at(end);
         let unit = unit.strip_prefix(' ').unwrap_or(unit);
         let (_, unit) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or(())?;
-        let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
-        let digits = |text: &str, most| {
-            let plain = (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-            plain.then(|| text.parse::<u128>().ok()).flatten().ok_or(())
-        };
-        let (whole, _, thousandths) =
-            (digits(whole, 16)?, digits(part, 3)?, digits(&format!("{part:0<3}"), 3)?);
-        let bytes = (whole * 1000 + thousandths) * u128::from(unit) / 1000;
+        let thousandths = decimal::thousandths(number, 16).ok_or(())?;
+        let bytes = u128::from(thousandths) * u128::from(unit) / 1000;
         let amount = Amount(u64::try_from(bytes).map_err(|_| ())?);
         (amount <= Amount::MOST).then_some(amount).ok_or(())
     }
@@ -73,10 +69,7 @@ impl fmt::Display for Amount {
         let Some((name, unit)) = UNITS[..4].iter().find(|(_, unit)| self.0 >= *unit) else {
             return write!(f, "{} B", self.0);
         };
-        match (self.0 / unit, self.0 % unit / (unit / 10)) {
-            (whole, 0) => write!(f, "{whole} {name}"),
-            (whole, tenth) => write!(f, "{whole}.{tenth} {name}"),
-        }
+        write!(f, "{} {name}", decimal::in_units(self.0, *unit))
     }
 }
 
