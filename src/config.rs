@@ -4,13 +4,17 @@
 //! Refuses to know which links exist and what becomes of the settings. Only [`load`] and [`edit`] touch files.
 
 mod edit;
+mod firewall;
 #[cfg(test)]
 pub(crate) mod folder;
+mod forward;
+mod group;
 mod keys;
 mod load;
 mod matcher;
 mod parse;
 mod problem;
+mod router;
 mod settings;
 mod table;
 
@@ -18,11 +22,15 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use edit::{Error, edit};
+pub use firewall::Firewall;
+pub use forward::Forward;
+pub use group::{Group, Party};
 pub use keys::{Key, Refusal, Value};
 pub use load::load;
 pub use matcher::{LinkType, Matcher, Subject, UnknownLinkType};
 pub use parse::parse;
 pub use problem::{Problem, Problems};
+pub use router::{Enable, Router};
 pub use settings::{Assignment, FailbackMode, NO_DAY, NO_PROGRAMS, Settings};
 pub use table::{CRITERIA, GLOBALS, SECTIONS, SETTINGS};
 
@@ -40,6 +48,14 @@ pub struct Config {
     pub all_down: AllDown,
     /// How new flows are shared out.
     pub method: Method,
+    /// What the machine does for the hosts behind it.
+    pub router: Router,
+    /// Its port forwards, in the order in which they are read.
+    pub forwards: Vec<Forward>,
+    /// What is let in by uplinks.
+    pub firewall: Firewall,
+    /// Who may talk to whom through it; all of them where there is none.
+    pub groups: Vec<Group>,
 }
 
 /// What becomes of traffic while no uplink of its family leads out.

@@ -3,6 +3,7 @@
 //! The names of its members are an interface and stay as they are.
 
 mod quota;
+mod router;
 mod traffic;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::core::slots::Entry;
 use crate::core::uplink::{Leg, State, Uplink};
 
 pub use quota::QuotaStatus;
+pub use router::{ForwardStatus, RouterStatus};
 pub use traffic::{DirectionStatus, TrafficStatus};
 
 /// The document behind `uplinkctl status --json`.
@@ -38,6 +40,9 @@ pub struct Status {
     pub blocked: Families,
     /// Whether the machine forwards packets.
     pub forwarding: Families,
+    /// What is done for the hosts behind it.
+    #[serde(default)]
+    pub router: RouterStatus,
     /// What people should know ahead of everything else: the daemon does not do what its files say.
     #[serde(default)]
     pub alerts: Vec<String>,
@@ -293,6 +298,7 @@ impl Status {
             active: Active { ipv4: names(Family::V4), ipv6: names(Family::V6) },
             blocked: PerFamily::from_fn(|family| plan.blocks(family)).into(),
             forwarding: forwards.into(),
+            router: RouterStatus::of(plan),
             alerts: Vec::new(),
             notes: plan.notes.clone(),
         }

@@ -115,9 +115,9 @@ impl World {
             Ok(generation) => kernel.ruleset = generation,
             Err(error) => observed.unheard.push(format!("nftables: {}", chain(&error))),
         }
-        for setting in
-            [Sysctl::rp_filter_of_all(), Sysctl::HashPolicy(Family::V4), Sysctl::HashPolicy(Family::V6)]
-        {
+        let both = Family::BOTH.into_iter();
+        let of_family = both.flat_map(|family| [Sysctl::HashPolicy(family), Sysctl::Forwarding(family)]);
+        for setting in of_family.chain([Sysctl::rp_filter_of_all()]) {
             if let Ok(Some(value)) = sysctl::read(Path::new(ROOT), &setting) {
                 kernel.sysctls.insert(setting, value);
             }

@@ -65,6 +65,7 @@ pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
     }
     share(&mut text, Family::V4, status, &status.active.ipv4, status.blocked.ipv4);
     share(&mut text, Family::V6, status, &status.active.ipv6, status.blocked.ipv6);
+    status.router.lines().iter().for_each(|line| text.extend([line, "\n"]));
     if !status.notes.is_empty() {
         text.push_str("\nNotes:\n");
         for note in &status.notes {
@@ -198,7 +199,7 @@ fn share(text: &mut String, family: Family, status: &Status, names: &[String], b
 pub(super) mod tests {
     use super::*;
     use crate::core::quota::Level;
-    use crate::status::{Active, Families, QuotaStatus};
+    use crate::status::{Active, Families, ForwardStatus, QuotaStatus, RouterStatus};
 
     pub(in crate::cli) fn uplink(name: &str, slot: u8, weight: u16) -> UplinkStatus {
         UplinkStatus {
@@ -241,6 +242,7 @@ pub(super) mod tests {
             active: Active { ipv4: vec![], ipv6: vec![] },
             blocked: Families::default(),
             forwarding: Families::default(),
+            router: RouterStatus::default(),
             alerts: vec![],
             notes: vec![],
         }
@@ -252,6 +254,20 @@ pub(super) mod tests {
             version: "1.2.3".into(),
             active: Active { ipv4: vec!["dsl".into(), "cable".into()], ipv6: vec![] },
             forwarding: Families { ipv4: true, ipv6: false },
+            router: RouterStatus {
+                enable: "auto".into(),
+                active: true,
+                masquerade: true,
+                lan: vec!["br0".into(), "wlan0".into()],
+                forwards: vec![ForwardStatus {
+                    protocol: "both".into(),
+                    port: "8080".into(),
+                    to: "10.1.0.9:80".into(),
+                    uplinks: vec!["dsl".into(), "cable".into()],
+                }],
+                reaches: [("wlan0".into(), vec!["eth2".into()])].into(),
+                firewall: Some(vec!["tcp:22".into()]),
+            },
             notes: vec!["something".into()],
             ..status(vec![uplink("dsl", 1, 2), uplink("cable", 2, 1)])
         };
@@ -268,6 +284,10 @@ cable   ipv4    up     5 min  -    -     icmp:1.1.1.1 answered in 12 ms
 
 New ipv4 flows: dsl 67 %, cable 33 %
 New ipv6 flows: no uplink
+LAN: br0, wlan0; private IPv4 sources are masqueraded
+Group: wlan0 reaches eth2
+Forward: tcp and udp 8080 of dsl, cable to 10.1.0.9:80
+Firewall: uplinks are closed but for tcp:22
 
 Notes:
   - something

@@ -66,6 +66,8 @@ pub(super) enum Kind {
     Number,
     /// True or false.
     Flag,
+    /// A number, true or false, or else a quoted text.
+    Mixed,
 }
 
 impl Kind {
@@ -74,6 +76,10 @@ impl Kind {
             Kind::Text | Kind::Texts => Some(Value::Text(text.to_owned())),
             Kind::Number => text.parse().ok().map(Value::Number),
             Kind::Flag => text.parse().ok().map(Value::Flag),
+            Kind::Mixed => {
+                let plain = [Kind::Number, Kind::Flag].into_iter().find_map(|kind| kind.read(text));
+                plain.or_else(|| Kind::Text.read(text))
+            }
         }
     }
 }

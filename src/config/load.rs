@@ -164,7 +164,7 @@ conf.d/4.toml: cannot be read: larger than 1 MiB
 conf.d/5.toml:2:6: not UTF-8; save the file in that encoding
     2 | b = '\u{fffd}'
       |      ^
-conf.d/6.toml:1:1: weight: no such key here; allowed: all-down, balance, uplink
+conf.d/6.toml:1:1: weight: no such key here; allowed: all-down, balance, firewall, forward, group, router, uplink
     1 | weight = 2
       | ^^^^^^"
         );

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::core::net::{IfName, MacAddr};
+use crate::core::net::{IfName, MacAddr, UplinkName};
 
 /// What a link must be to be meant: all the criteria that are given hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -75,17 +75,32 @@ impl Pattern {
         (possible && !text.is_empty() && !text.contains(['[', ']'])).then(|| Pattern(text.to_owned()))
     }
 
-    /// Whether it fits a name.
-    fn matches(&self, name: &IfName) -> bool {
-        let name = name.as_str().as_bytes();
+    /// As it is written.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of an uplink, in which nothing varies.
+    pub(super) fn of_uplink(name: &str) -> Option<Self> {
+        UplinkName::new(name).map(|name| Pattern(name.to_string()))
+    }
+
+    /// Whether it fits the name of an interface.
+    pub(super) fn matches(&self, name: &IfName) -> bool {
+        self.fits(name.as_str())
+    }
+
+    /// Whether it fits a name of 63 characters at most.
+    pub(super) fn fits(&self, name: &str) -> bool {
+        let name = name.as_bytes();
         // Bit n: what was read of the pattern takes the first n bytes of the name. One pass whatever the stars.
-        let mut taken = 1u32;
+        let mut taken = 1u64;
         for &wanted in self.0.as_bytes() {
             taken = match wanted {
-                b'*' => u32::MAX.checked_shl(taken.trailing_zeros()).unwrap_or(0),
+                b'*' => u64::MAX.checked_shl(taken.trailing_zeros()).unwrap_or(0),
                 _ => name.iter().enumerate().fold(0, |next, (n, &byte)| {
                     let steps = taken >> n & 1 == 1 && (wanted == b'?' || wanted == byte);
-                    next | u32::from(steps) << (n + 1)
+                    next | u64::from(steps) << (n + 1)
                 }),
             };
         }

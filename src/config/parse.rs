@@ -2,6 +2,8 @@
 //!
 //! The document is walked by hand, because serde stops at the first problem. Refuses to know where texts come from.
 
+mod forward;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
@@ -15,7 +17,7 @@ use super::matcher::Matcher;
 use super::problem::{Flaw, Problem, Problems, Source};
 use super::settings::{NO_DAY, Settings};
 use super::table::{CRITERIA, GLOBALS, SECTIONS, SETTINGS};
-use super::{Config, Origin, Section};
+use super::{Config, Group, Origin, Section};
 
 /// Reads one text as if it were the only file.
 pub fn parse(file: &Path, text: &str) -> Result<Config, Problems> {
@@ -25,17 +27,19 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, Problems> {
 /// Reads all files together; `problems` are those that reading them had already.
 pub(super) fn resolve(sources: &[Source], mut problems: Vec<Problem>) -> Result<Config, Problems> {
     let mut documents: Vec<Document> = sources.iter().map(Document::read).collect();
-    for (file, flaw) in shared_names(&documents) {
+    for (file, flaw) in shared_names(&documents).into_iter().chain(forward::overlapping(&documents)) {
         documents[file].flaws.push(flaw);
     }
     let mut config = Config::default();
-    for Document { source, globals, sections, flaws } in documents {
+    for Document { source, globals, sections, forwards, groups, flaws } in documents {
         problems.extend(source.problems(flaws));
         for (key, value) in &globals {
             // What it does not allow was told above.
             key.put(&mut config, value);
         }
         config.uplinks.extend(sections.into_iter().map(|read| read.section));
+        config.groups.extend(groups);
+        config.forwards.extend(forwards.into_iter().map(|read| read.forward));
     }
     if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
 }
@@ -83,6 +87,8 @@ struct Document<'s> {
     /// What holds for all, to be put over what earlier files say.
     globals: Vec<(&'static Key<Config>, Value)>,
     sections: Vec<Read>,
+    forwards: Vec<forward::Read>,
+    groups: Vec<Group>,
     flaws: Vec<Flaw>,
 }
 
@@ -95,7 +101,14 @@ struct Read {
 impl<'s> Document<'s> {
     fn read(source: &'s Source) -> Self {
         let (root, errors) = DeTable::parse_recoverable(&source.text);
-        let mut document = Document { source, globals: Vec::new(), sections: Vec::new(), flaws: Vec::new() };
+        let mut document = Document {
+            source,
+            globals: Vec::new(),
+            sections: Vec::new(),
+            forwards: Vec::new(),
+            groups: Vec::new(),
+            flaws: Vec::new(),
+        };
         if errors.is_empty() {
             document.root(root.get_ref());
         } else {
@@ -122,13 +135,17 @@ impl<'s> Document<'s> {
         self.flaws.dedup_by_key(|flaw| self.source.line(flaw.span.start));
     }
 
-    fn root(&mut self, root: &DeTable) {
+    fn root(&mut self, root: &DeTable<'s>) {
         for (key, value) in root {
             let name = key.get_ref().as_ref();
             let section = SECTIONS.into_iter().find(|(section, _)| *section == name);
             match (name, section, value.get_ref()) {
                 ("uplink", _, DeValue::Array(items)) => items.iter().for_each(|item| self.uplink(item)),
+                ("forward", _, DeValue::Array(items)) => items.iter().for_each(|item| self.forward(item)),
+                ("group", _, DeValue::Array(items)) => items.iter().for_each(|item| self.group(item)),
                 ("uplink", ..) => self.no_section(value.span()),
+                ("forward", ..) => self.not_several("forward", value.span()),
+                ("group", ..) => self.not_several("group", value.span()),
                 (_, Some((_, keys)), DeValue::Table(table)) => {
                     table.iter().for_each(|(key, value)| self.global(keys, key, value, &[]));
                 }
@@ -136,7 +153,8 @@ impl<'s> Document<'s> {
                     self.refuse(section, value.span(), "a section with that name in [ ]")
                 }
                 (_, None, _) => {
-                    let sections = SECTIONS.iter().map(|(name, _)| *name).chain(["uplink"]);
+                    let sections =
+                        SECTIONS.iter().map(|(name, _)| *name).chain(["uplink", "forward", "group"]);
                     self.global(&GLOBALS, key, value, &Vec::from_iter(sections));
                 }
             }
@@ -155,7 +173,7 @@ impl<'s> Document<'s> {
             return self.no_key(key, &[Key::names(keys), others.to_vec()].concat());
         };
         self.put(global, &mut Config::default(), value);
-        self.globals.extend(plain(value.get_ref()).map(|value| (global, value)));
+        self.globals.extend(joined(value.get_ref()).map(|value| (global, value)));
     }
 
     fn uplink(&mut self, value: &Spanned<DeValue>) {
@@ -251,10 +269,22 @@ fn plain(value: &DeValue) -> Option<Value> {
     }
 }
 
+/// A value that a key can judge as a whole; a list of texts with `;` between them, as it is written outside of TOML.
+fn joined(value: &DeValue) -> Option<Value> {
+    match value {
+        DeValue::Array(items) => {
+            let texts: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
+            texts.map(|texts| Value::Text(texts.join(";")))
+        }
+        value => plain(value),
+    }
+}
+
 /// What is also said where a value may be right but for its quotes.
 fn quotes(kind: Kind, value: &DeValue) -> &'static str {
     let text = matches!(kind, Kind::Text | Kind::Texts);
     match value {
+        _ if kind == Kind::Mixed => "",
         DeValue::String(_) if !text => " (without quotes)",
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) if text => {
             " (in quotes)"

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
+use super::firewall::FIREWALL;
 use super::keys::{Key, Kind};
 use super::matcher::{LinkType, Matcher, Pattern};
+use super::router::ROUTER;
 use super::settings::{FailbackMode, Settings};
 use super::{AllDown, Config};
 use crate::core::balance::{Method, Rate};
@@ -257,7 +259,8 @@ pub static GLOBALS: [Key<Config>; 1] = [Key {
 }];
 
 /// The sections that stand once, for all uplinks, and their keys.
-pub static SECTIONS: [(&str, &[Key<Config>]); 1] = [("balance", &BALANCE)];
+pub static SECTIONS: [(&str, &[Key<Config>]); 3] =
+    [("balance", &BALANCE), ("router", &ROUTER), ("firewall", &FIREWALL)];
 
 /// The keys of `[balance]`.
 static BALANCE: [Key<Config>; 1] = [Key {

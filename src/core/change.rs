@@ -54,8 +54,18 @@ impl fmt::Display for Change {
                 for (name, slot) in &ruleset.uplinks {
                     write!(f, " {name}={}", slot.mark())?;
                 }
+                let doors = ruleset.forwards.doors.iter();
+                doors
+                    .filter(|door| !door.forwards.is_empty())
+                    .try_for_each(|door| write!(f, " {}:forwards={}", door.device, door.forwards.len()))?;
+                let also = [
+                    (!ruleset.groups.pairs.is_empty(), " groups"),
+                    (ruleset.firewall.is_some(), " firewall"),
+                ];
+                also.iter().filter(|(is_so, _)| *is_so).try_for_each(|(_, word)| f.write_str(word))?;
                 ruleset.narrow.iter().try_for_each(|(name, mtu)| write!(f, " {name}:mtu={mtu}"))?;
-                if ruleset.restore_own { f.write_str(" restore-own") } else { Ok(()) }
+                let also = [(ruleset.restore_own, " restore-own"), (ruleset.keep_private, " keep-private")];
+                also.iter().filter(|(is_so, _)| *is_so).try_for_each(|(_, word)| f.write_str(word))
             }
             Change::AdoptFlows(ip, mark) => {
                 write!(f, "conntrack -U --mark 0 --reply-dst {ip} # or --orig-dst {ip}: set mark {mark}")

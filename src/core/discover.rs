@@ -117,7 +117,7 @@ impl<'a> Candidate<'a> {
     /// Whether it has, or is known to have had, a way out that is not somebody else's business.
     fn is_uplink(&self, observed: &Observed, slots: &Slots) -> bool {
         // What belongs to a bridge or bond has no addresses of its own; what belongs to a VRF is apart from all else.
-        if self.link.arphrd == ARPHRD_LOOPBACK || self.link.controller.is_some() {
+        if self.link.is_loopback() || self.link.controller.is_some() {
             return false;
         }
         let shared = self.facts.is_some_and(|f| f.shared);
@@ -153,29 +153,9 @@ impl<'a> Candidate<'a> {
         })
     }
 
-    /// A VPN or an overlay: kinds of `IFLA_INFO_KIND` that carry somebody's tunnel.
+    /// A VPN or an overlay, by its kind or by its manager's word.
     fn is_private_matter(&self) -> bool {
-        const TUNNELS: [&str; 17] = [
-            "wireguard",
-            "tun",
-            "ipip",
-            "ip6tnl",
-            "sit",
-            "gre",
-            "gretap",
-            "ip6gre",
-            "ip6gretap",
-            "erspan",
-            "vti",
-            "vti6",
-            "xfrm",
-            "vxlan",
-            "geneve",
-            "amneziawg",
-            "ovpn",
-        ];
-        let tunnel = self.link.kind.as_deref().is_some_and(|kind| TUNNELS.contains(&kind));
-        tunnel || self.facts.is_some_and(|f| f.vpn)
+        self.link.is_tunnel() || self.facts.is_some_and(|f| f.vpn)
     }
 
     /// The way out: the kernel's own default route first, since it is what is in force; then what the manager
@@ -267,7 +247,6 @@ const DRAIN_TIME: Duration = Duration::from_secs(300);
 const MOST_RESOLVERS: usize = 4;
 
 /// linux/if_arp.h
-const ARPHRD_LOOPBACK: u16 = 772;
 const ARPHRD_PPP: u16 = 512;
 const ARPHRD_RAWIP: u16 = 519;
 const ARPHRD_NONE: u16 = 0xFFFE;

@@ -49,6 +49,14 @@ impl Family {
         }
     }
 
+    /// The word of nftables for this family's packets.
+    pub fn nft(self) -> &'static str {
+        match self {
+            Family::V4 => "ip",
+            Family::V6 => "ip6",
+        }
+    }
+
     /// The option of `ip` that chooses this family.
     pub fn ip_flag(self) -> &'static str {
         match self {

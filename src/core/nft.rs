@@ -11,11 +11,17 @@
 //! uplink the server sees a stranger, to whom it, or a carrier's NAT on the way, rather says nothing.
 
 mod clamp;
+mod firewall;
+mod forward;
+mod group;
 mod nat6;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
+pub use self::firewall::Firewall;
+pub use self::forward::{Door, Forwards};
+pub use self::group::{Groups, Steered};
 pub use self::nat6::{Others, Pair, Translation};
 use super::layout::{MARK_MASK, Slot};
 use super::net::IfName;
@@ -32,7 +38,7 @@ const EVICTED_6: &str = "evicted_6";
 /// The chain that resets them.
 const RESET: &str = "reset_evicted";
 
-/// The sources that no provider brings back; those of carriers (RFC 6598) among them.
+/// The sources that no provider brings back (RFC 1918), those of carriers (RFC 6598) among them.
 const PRIVATE: &str = "10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16";
 
 /// How many connections a set holds, and how long: a client that sleeps on may miss the moment, but by its next
@@ -143,8 +149,16 @@ pub struct Ruleset {
     /// Two uplinks have one address, so that a source tells nothing: what this machine sends takes the uplink of its
     /// connection by the mark.
     pub restore_own: bool,
+    /// Private IPv4 sources leave as they are.
+    pub keep_private: bool,
     /// What becomes of IPv6 sources, by uplink; where nothing is said, private ones are masqueraded.
     pub nat6: BTreeMap<Slot, Translation>,
+    /// What comes in for hosts behind the machine.
+    pub forwards: Forwards,
+    /// Who may talk to whom through the machine.
+    pub groups: Groups,
+    /// What is let in by the uplinks; none where that is somebody else's business.
+    pub firewall: Option<Firewall>,
 }
 
 impl Ruleset {
@@ -166,11 +180,14 @@ impl Ruleset {
     /// What stands in the table besides the marker.
     fn body(&self) -> String {
         let keep = !MARK_MASK;
-        let names: Vec<_> = self.uplinks.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        let names = names.join(", ");
+        let names = by_name(self.uplinks.iter().map(|(name, _)| name));
         let by_uplink = |verb: &str, chain: &str| {
             let jump = |(name, slot): &(IfName, Slot)| format!("\"{name}\" : {verb} {chain}_{slot}");
             self.uplinks.iter().map(jump).collect::<Vec<_>>().join(", ")
+        };
+        let private = |verdict: &str| match self.keep_private {
+            true => String::new(),
+            false => format!("\t\tip saddr {{ {PRIVATE} }} {verdict}\n"),
         };
         let (evicted_4, evicted_6) = (evicted(EVICTED_4, true, ""), evicted(EVICTED_6, false, ""));
         let mut text = String::new();
@@ -228,7 +245,7 @@ impl Ruleset {
              \t\ttype nat hook postrouting priority srcnat + 5; policy accept;\n\
              \t\toifname != {{ {names} }} return\n\
              \t\tfib saddr . oif type local return\n\
-             \t\tip saddr {{ {PRIVATE} }} masquerade\n\
+             {masqueraded}\
              \t\tmeta nfproto ipv6 oifname vmap {{ {sources} }}\n\
              \t\tfib saddr type local masquerade\n\
              \t}}\n\
@@ -237,12 +254,14 @@ impl Ruleset {
              \t\tct state != invalid return\n\
              \t\tiifname {{ {names} }} return\n\
              \t\toifname != {{ {names} }} return\n\
-             \t\tip saddr {{ {PRIVATE} }} drop\n\
+             {dropped}\
              \t\tip6 saddr fc00::/7 drop\n\
              \t}}\n",
             arrivals = by_uplink("jump", "slot"),
             departures = by_uplink("goto", "slot"),
             sources = by_uplink("goto", "nat6"),
+            masqueraded = private("masquerade"),
+            dropped = private("drop"),
         );
         if self.restore_own {
             text += &restore_own();
@@ -251,6 +270,9 @@ impl Ruleset {
             text += &clamp::clamp(&self.narrow);
         }
         text + &self.inbound6()
+            + &self.forwards.text()
+            + &self.groups.text(&self.uplinks)
+            + &self.firewall.iter().map(|one| one.text(&self.uplinks)).collect::<String>()
     }
 
     fn translation(&self, slot: Slot) -> Translation {
@@ -270,6 +292,11 @@ impl Ruleset {
             ),
         }
     }
+}
+
+/// Interfaces as the elements of a set.
+fn by_name<'a>(names: impl IntoIterator<Item = &'a IfName>) -> String {
+    names.into_iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }
 
 /// As the elements of a set.

@@ -97,6 +97,38 @@ pub struct Link {
     pub mtu: u32,
 }
 
+impl Link {
+    /// The machine's own, `lo` (linux/if_arp.h).
+    pub fn is_loopback(&self) -> bool {
+        const ARPHRD_LOOPBACK: u16 = 772;
+        self.arphrd == ARPHRD_LOOPBACK
+    }
+
+    /// A VPN or an overlay: kinds of `IFLA_INFO_KIND` that carry somebody's tunnel.
+    pub fn is_tunnel(&self) -> bool {
+        const TUNNELS: [&str; 17] = [
+            "wireguard",
+            "tun",
+            "ipip",
+            "ip6tnl",
+            "sit",
+            "gre",
+            "gretap",
+            "ip6gre",
+            "ip6gretap",
+            "erspan",
+            "vti",
+            "vti6",
+            "xfrm",
+            "vxlan",
+            "geneve",
+            "amneziawg",
+            "ovpn",
+        ];
+        self.kind.as_deref().is_some_and(|kind| TUNNELS.contains(&kind))
+    }
+}
+
 /// An address of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {

@@ -6,8 +6,10 @@
 
 mod detour;
 mod family;
+mod groups;
 mod nat6;
 mod resolvers;
+mod router;
 mod sysctls;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,15 +18,17 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use self::family::FamilyPlan;
+use self::groups::groups;
 use self::nat6::Sources;
 use self::resolvers::Resolvers;
+pub use self::router::RouterPlan;
 use self::sysctls::sysctls;
 use super::balance::{self, Choice, Method};
 use super::diff::Desired;
 use super::discover::{Found, discover};
 use super::health::Health;
 use super::layout::{BALANCED_TABLE, Base, MARK_MASK, Slot};
-use super::net::{Family, Mark, PerFamily, UplinkName};
+use super::net::{Family, IfName, Mark, PerFamily, UplinkName};
 use super::nft::{ETHERNET_MTU, Ruleset, Translation};
 use super::observed::{DefaultRoute, Observed};
 use super::quota;
@@ -48,6 +52,8 @@ pub struct Plan {
     pub ready: PerFamily<Vec<Slot>>,
     /// The families of uplinks whose resolvers nobody should ask now.
     pub idle_resolvers: BTreeSet<(Slot, Family)>,
+    /// What is done for the hosts behind the machine.
+    pub router: RouterPlan,
     /// The memory of slots, brought up to date.
     pub slots: Slots,
     /// What people should know.
@@ -76,11 +82,12 @@ pub fn plan(
     );
 
     let resolvers = Resolvers::of(&uplinks);
-    let forwards = multihomed && (observed.forwards.v4 || observed.forwards.v6);
+    let router = RouterPlan::new(config, observed, &uplinks, multihomed, &mut notes);
+    let forwards = router.takes_part;
     // A choice among equals is no reason to move what has a way of its own.
     let in_use = PerFamily::from_fn(|f| [active[f].as_slice(), &ready[f]].concat());
     let sources = Sources::new(&uplinks, observed, &in_use.v6);
-    let prefixes = PerFamily { v4: Vec::new(), v6: sources.kept(forwards) };
+    let prefixes = PerFamily { v4: Vec::new(), v6: sources.kept(multihomed && forwards) };
 
     let mut desired = Desired::default();
     for family in Family::BOTH {
@@ -105,12 +112,25 @@ pub fn plan(
         desired.sysctls = sysctls(&uplinks, observed);
         desired.unasked = resolvers.unasked(&uplinks, observed);
         desired.vacated = vacated(observed, health, &active);
-        // A machine that does not forward does without, as long as a source address tells the uplink.
-        if !uplinks.is_empty() && (forwards || !shared.is_empty()) {
-            let nat6 = if forwards { sources.translations(&mut notes) } else { BTreeMap::new() };
-            desired.ruleset = Some(ruleset(&uplinks, forwards, !shared.is_empty(), nat6));
-            desired.flows = flows(&uplinks, &shared);
-        }
+    }
+    desired.sysctls.extend(router.sysctls(&uplinks, observed));
+    // A machine that does not forward does without, as long as a source address tells the uplink.
+    let restore_own = multihomed && !shared.is_empty();
+    if !uplinks.is_empty() && (forwards || restore_own || config.firewall.enable) {
+        let nat6 = match forwards {
+            true => sources.translations(&mut notes),
+            false if restore_own => BTreeMap::new(),
+            // A firewall alone rewrites nothing.
+            false => uplinks.iter().map(|uplink| (uplink.slot, Translation::NONE)).collect(),
+        };
+        let lans: &[IfName] = if forwards { &router.lans } else { &[] };
+        let groups = groups(config, lans, &uplinks, choices, &mut notes);
+        desired.ruleset = Some(Ruleset {
+            groups,
+            firewall: router.firewall(config),
+            ..ruleset(&uplinks, &router, restore_own, nat6)
+        });
+        desired.flows = flows(&uplinks, &shared);
     }
     // The kernel would replace a foreign route of the same key.
     let is_foreign = |key: &RouteKey| {
@@ -127,7 +147,7 @@ pub fn plan(
     notes.extend(observed.unheard.iter().cloned());
     let notes = notes.iter().map(|note| on_one_line(note)).collect();
     let idle_resolvers = resolvers.idle;
-    Plan { desired, uplinks, active, ready, idle_resolvers, slots, notes }
+    Plan { desired, uplinks, active, ready, idle_resolvers, router, slots, notes }
 }
 
 /// Uplinks of which nobody says when they are full, though the method asks for it.
@@ -166,17 +186,22 @@ fn vacated(observed: &Observed, health: &Health, active: &PerFamily<Vec<Slot>>) 
 /// What our nft table has to do.
 fn ruleset(
     uplinks: &[Uplink],
-    forwards: bool,
+    router: &RouterPlan,
     restore_own: bool,
     nat6: BTreeMap<Slot, Translation>,
 ) -> Ruleset {
-    let uplinks = || uplinks.iter().filter(|u| !u.leads_nowhere());
-    let is_narrow = |u: &&Uplink| forwards && u.mtu < ETHERNET_MTU;
+    let present = uplinks;
+    let uplinks = || present.iter().filter(|u| !u.leads_nowhere());
+    let is_narrow = |u: &&Uplink| router.takes_part && u.mtu < ETHERNET_MTU;
     Ruleset {
         uplinks: uplinks().map(|u| (u.dev.name.clone(), u.slot)).collect(),
         narrow: uplinks().filter(is_narrow).map(|u| (u.dev.name.clone(), u.mtu)).collect(),
         restore_own,
+        keep_private: !router.masquerade || !(router.takes_part || restore_own),
         nat6,
+        forwards: router.doors(present),
+        groups: Default::default(),
+        firewall: None,
     }
 }
 

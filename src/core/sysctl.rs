@@ -13,6 +13,12 @@ pub enum Sysctl {
     IgnoreLinkdown(Family, IfName),
     /// `{ipv4,ipv6}.fib_multipath_hash_policy`: 0 chooses a leg by addresses, 1 by ports as well.
     HashPolicy(Family),
+    /// `ipv6.conf.IF.accept_ra`: 1 takes a router's advertisements unless this machine is one itself, 2 in any case.
+    AcceptRa(IfName),
+    /// `{ipv4,ipv6}.conf.all.forwarding`: whether packets for others are forwarded. It stands behind [`Sysctl::AcceptRa`],
+    /// because the kernel deletes what advertisements have told when it begins to forward
+    /// (`addrconf_fixup_forwarding`, net/ipv6/addrconf.c).
+    Forwarding(Family),
 }
 
 impl Sysctl {
@@ -35,6 +41,8 @@ impl Sysctl {
                 format!("{}/conf/{name}/ignore_routes_with_linkdown", root(family))
             }
             Sysctl::HashPolicy(family) => format!("{}/fib_multipath_hash_policy", root(family)),
+            Sysctl::AcceptRa(name) => format!("net/ipv6/conf/{name}/accept_ra"),
+            Sysctl::Forwarding(family) => format!("{}/conf/all/forwarding", root(family)),
         }
     }
 
@@ -47,10 +55,14 @@ impl Sysctl {
         if rest == "fib_multipath_hash_policy" {
             return Some(Sysctl::HashPolicy(family));
         }
+        if rest == "conf/all/forwarding" {
+            return Some(Sysctl::Forwarding(family));
+        }
         let (name, leaf) = rest.strip_prefix("conf/")?.rsplit_once('/')?;
         let name = IfName::new(name)?;
         match (leaf, family) {
             ("rp_filter", Family::V4) => Some(Sysctl::RpFilter(name)),
+            ("accept_ra", Family::V6) => Some(Sysctl::AcceptRa(name)),
             ("ignore_routes_with_linkdown", _) => Some(Sysctl::IgnoreLinkdown(family, name)),
             _ => None,
         }
@@ -72,12 +84,15 @@ mod tests {
         let name = IfName::new("wan.7").unwrap();
         for sysctl in [
             Sysctl::RpFilter(name.clone()),
-            Sysctl::IgnoreLinkdown(Family::V6, name),
+            Sysctl::IgnoreLinkdown(Family::V6, name.clone()),
             Sysctl::HashPolicy(Family::V4),
+            Sysctl::AcceptRa(name),
+            Sysctl::Forwarding(Family::V6),
         ] {
             assert_eq!(Sysctl::from_path(&sysctl.path()), Some(sysctl));
         }
         assert_eq!(Sysctl::from_path("net/ipv4/ip_forward"), None);
         assert_eq!(Sysctl::from_path("net/ipv6/conf/eth0/rp_filter"), None);
+        assert_eq!(Sysctl::from_path("net/ipv4/conf/eth0/forwarding"), None);
     }
 }

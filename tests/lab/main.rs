@@ -39,6 +39,7 @@ mod quality;
 mod quota;
 mod repair;
 mod restart;
+mod router;
 mod settings;
 mod smoke;
 mod stopped;

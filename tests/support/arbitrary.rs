@@ -228,9 +228,25 @@ fn sections() -> impl Strategy<Value = String> {
         "match.interface = 'eth*'\nprefix = '2001:db8:1:b00::/56'\nnat6 = 'prefix'",
         "match.interface = 'wlan0'\nprefix = '2001:db8:1:c00::/56'\nnat6 = 'none'",
     ]);
-    prop::collection::vec(section, 0..3)
-        .prop_map(|sections| sections.iter().map(|section| format!("[[uplink]]\n{section}\n")).collect())
+    let sections = prop::collection::vec(section, 0..3);
+    (sections, select(ROUTERS.to_vec())).prop_map(|(sections, router)| {
+        let sections: String = sections.iter().map(|section| format!("[[uplink]]\n{section}\n")).collect();
+        sections + router
+    })
 }
+
+/// What is said of the machine as a router; mostly nothing.
+const ROUTERS: [&str; 9] = [
+    "",
+    "",
+    "",
+    "[router]\nenable = true\n",
+    "[router]\nenable = false\n[[forward]]\nport = 80\nto = '10.1.0.9'\n",
+    "[router]\nenable = true\nlan = 'eth1'\nmasquerade = false\n[firewall]\nenable = true\nallow = 'tcp:22'\n",
+    "[[forward]]\nport = 80\nto = '10.1.0.9:8080'\nprotocol = 'both'\n[[forward]]\nport = 80\nto = 'fd00::9'\n",
+    "[router]\nenable = true\n[[group]]\nmembers = [':lan', 'eth0', 'fiber']\n[[group]]\nmembers = ['eth1', ':uplink']\n",
+    "[firewall]\nenable = true\nlog = false\n",
+];
 
 /// Any world.
 pub(crate) fn world() -> impl Strategy<Value = World> {

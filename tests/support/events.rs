@@ -73,15 +73,19 @@ impl Memory {
 
     /// Every setting that we may write exists, and is 0 unless the world says otherwise.
     fn settings_of(&mut self, world: &World) {
-        let mut there =
-            vec![Sysctl::rp_filter_of_all(), Sysctl::HashPolicy(Family::V4), Sysctl::HashPolicy(Family::V6)];
+        let mut there = vec![Sysctl::rp_filter_of_all()];
+        there.extend(Family::BOTH.into_iter().flat_map(|f| [Sysctl::HashPolicy(f), Sysctl::Forwarding(f)]));
         for link in &world.links {
-            there.push(Sysctl::RpFilter(link.name.clone()));
+            there.extend([Sysctl::RpFilter(link.name.clone()), Sysctl::AcceptRa(link.name.clone())]);
             there.extend(Family::BOTH.map(|family| Sysctl::IgnoreLinkdown(family, link.name.clone())));
         }
         let old = std::mem::take(&mut self.sysctls);
         for key in there {
-            let fresh = world.sysctls.get(&key).cloned().unwrap_or_else(|| "0".to_owned());
+            let usual = match key {
+                Sysctl::Forwarding(family) if world.forwards[family] => "1",
+                _ => "0",
+            };
+            let fresh = world.sysctls.get(&key).cloned().unwrap_or_else(|| usual.to_owned());
             let value = old.get(&key).cloned().unwrap_or(fresh);
             self.sysctls.insert(key, value);
         }
@@ -131,6 +135,7 @@ fn moved(sysctls: &BTreeMap<Sysctl, String>, renamed: &[(IfName, IfName)]) -> BT
     let key = |key: &Sysctl| match key {
         Sysctl::RpFilter(name) => Sysctl::RpFilter(new(name)),
         Sysctl::IgnoreLinkdown(family, name) => Sysctl::IgnoreLinkdown(*family, new(name)),
+        Sysctl::AcceptRa(name) => Sysctl::AcceptRa(new(name)),
         other => other.clone(),
     };
     sysctls.iter().map(|(k, value)| (key(k), value.clone())).collect()

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use uplinkd::config;
 use uplinkd::core::change::Change;
 use uplinkd::core::net::Family;
-use uplinkd::core::nft::Translation;
+use uplinkd::core::nft::{Ruleset, Translation};
 use uplinkd::core::uplink::{Leg, Uplink};
 
 use super::kernel::Memory;
@@ -37,15 +37,18 @@ pub(crate) fn all() -> Vec<Scenario> {
 impl Scenario {
     fn load(folder: PathBuf) -> Self {
         let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
-        let config = fs::read_to_string(folder.join("config.toml")).expect("config.toml");
-        let config = config::parse(Path::new("config.toml"), &config);
-        let config = config.unwrap_or_else(|problems| panic!("{name}: {problems}"));
-        let world = |file: &str| {
-            let text = fs::read_to_string(folder.join(file)).ok()?;
-            Some(World { config: config.clone(), ..text::parse(&text) })
+        let config = |file: &str| {
+            let config = config::parse(Path::new(file), &fs::read_to_string(folder.join(file)).ok()?);
+            Some(config.unwrap_or_else(|problems| panic!("{name}: {problems}")))
         };
-        let before = world("before.txt");
-        let world = world("observed.txt").unwrap_or_else(|| panic!("{name}: observed.txt"));
+        let now = config("config.toml").expect("config.toml");
+        let earlier = config("before.toml").unwrap_or_else(|| now.clone());
+        let world = |file: &str, config| {
+            let text = fs::read_to_string(folder.join(file)).ok()?;
+            Some(World { config, ..text::parse(&text) })
+        };
+        let before = world("before.txt", earlier);
+        let world = world("observed.txt", now).unwrap_or_else(|| panic!("{name}: observed.txt"));
         Scenario { name, folder, before, world }
     }
 
@@ -88,6 +91,7 @@ fn told(Round { plan, changes }: &Round) -> String {
     for change in changes {
         let _ = writeln!(text, "{change}");
         text += &translations(change);
+        text += &forwards(change);
     }
     text
 }
@@ -98,8 +102,22 @@ fn translations(change: &Change) -> String {
     if ruleset.nat6.values().all(|one| *one == Translation::default()) {
         return String::new();
     }
+    chains(ruleset, &["nat6_", "translated_"])
+}
+
+/// What the change says of port forwards, groups and the firewall.
+fn forwards(change: &Change) -> String {
+    match change {
+        Change::LoadRuleset(ruleset) => chains(ruleset, &["forward", "group_", "firewall_"]),
+        _ => String::new(),
+    }
+}
+
+/// The chains of a table whose names begin with one of these.
+fn chains(ruleset: &Ruleset, beginnings: &[&str]) -> String {
     let table = ruleset.text();
-    let chains = table.split("\tchain ").filter(|c| c.starts_with("nat6_") || c.starts_with("translated_"));
+    let meant = |chain: &&str| beginnings.iter().any(|beginning| chain.starts_with(beginning));
+    let chains = table.split("\tchain ").filter(meant);
     chains.map(|chain| format!("\tchain {}", chain.trim_end_matches("}\n").trim_end()) + "\n").collect()
 }
 

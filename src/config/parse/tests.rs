@@ -1,3 +1,5 @@
+mod router;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -147,7 +149,11 @@ fn wrong_balancing_is_told() {
             "2:1: methods: no such key here; did you mean `method`? allowed: method".into(),
         ),
         ("[balance]\nall-down = 1", "2:1: all-down: no such key here; allowed: method".into()),
-        ("method = \"priority\"", "1:1: method: no such key here; allowed: all-down, balance, uplink".into()),
+        (
+            "method = \"priority\"",
+            "1:1: method: no such key here; allowed: all-down, balance, firewall, forward, group, router, uplink"
+                .into(),
+        ),
         (
             "balance = \"priority\"",
             "1:11: balance: \"priority\" is not allowed; a section with that name in [ ]".into(),
@@ -359,8 +365,8 @@ fn only_sections_stand_at_the_top() {
     assert_eq!(
         brief("weight = 2\nuplinks = 1"),
         [
-            "1:1: weight: no such key here; allowed: all-down, balance, uplink",
-            "2:1: uplinks: no such key here; did you mean `uplink`? allowed: all-down, balance, uplink",
+            "1:1: weight: no such key here; allowed: all-down, balance, firewall, forward, group, router, uplink",
+            "2:1: uplinks: no such key here; did you mean `uplink`? allowed: all-down, balance, firewall, forward, group, router, uplink",
         ]
     );
     let wanted = "is not allowed; sections that begin with [[uplink]]";

@@ -149,6 +149,7 @@ impl View {
         if let Some(conf) = v6 {
             let linkdown = conf.ignore_routes_with_linkdown.to_string();
             self.sysctls.insert(Sysctl::IgnoreLinkdown(Family::V6, name.clone()), linkdown);
+            self.sysctls.insert(Sysctl::AcceptRa(name.clone()), conf.accept_ra.to_string());
         }
         self.links.push(Link {
             index: IfIndex(message.header.index),
