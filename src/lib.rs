@@ -100,6 +100,13 @@
 //! the clock is, and never dropped. A plan is told what has been used; what is left decides over tiers and states there,
 //! beside health. `daemon::quotas` reads the counters each second, and has the book written where it wears nothing.
 //!
+//! # Router
+//!
+//! What is done for hosts behind the machine is the nftables table and a few sysctls, and is decided in `core::plan::router`
+//! and its like: who is a LAN, which ports lead where, who may talk to whom, what uplinks let in. Nothing of it is asked for
+//! unless somebody configures it, but that a flow stays on its uplink and private sources are masqueraded. The firewall
+//! looks only at what comes in by an uplink: what it has not heard of it does not close.
+//!
 //! # Ownership
 //!
 //! The kernel is the database, and the routing protocol number [`core::net::OWNER`] on every route and rule is its

@@ -12,9 +12,12 @@ use std::time::Duration;
 use namespace::{Neighbour, nft as foreign, sh};
 use socket2::{Domain, Socket, Type};
 use tokio::time::timeout;
+use uplinkd::core::forward::{PortForward, Protocol};
 use uplinkd::core::layout::Slot;
-use uplinkd::core::net::{IfName, Mark};
-use uplinkd::core::nft::{Generation, Others, Pair, Ruleset, Translation};
+use uplinkd::core::net::{IfName, Mark, PerFamily, Weight};
+use uplinkd::core::nft::{
+    Door, Firewall, Forwards, Generation, Groups, Others, Pair, Ruleset, Steered, Translation,
+};
 use uplinkd::kernel::conntrack::adopt;
 use uplinkd::kernel::nfnl::{Watch, loaded_generation};
 use uplinkd::kernel::nft;
@@ -41,6 +44,36 @@ fn translation() -> Translation {
     }
 }
 
+/// The same with all that can be said of a router.
+fn router(plain: Ruleset) -> Ruleset {
+    let names: Vec<IfName> = plain.uplinks.iter().map(|(name, _)| name.clone()).collect();
+    let web = PortForward {
+        protocol: Protocol::Both,
+        ports: "80".parse().unwrap(),
+        to: "10.1.0.9:81".parse().unwrap(),
+    };
+    let door = |(n, (device, slot)): (u8, &(IfName, Slot))| Door {
+        slot: *slot,
+        device: device.clone(),
+        addresses: vec![IpAddr::from([192, 0, 2, n])],
+        forwards: vec![web],
+    };
+    let shares =
+        PerFamily::from_fn(|_| plain.uplinks.iter().map(|(_, slot)| (*slot, Weight::default())).collect());
+    let groups = Groups {
+        members: names.iter().cloned().collect(),
+        pairs: names.iter().map(|name| (name.clone(), names[0].clone())).collect(),
+        steered: names.iter().map(|lan| Steered { lan: lan.clone(), shares: shares.clone() }).collect(),
+    };
+    let allow = ["tcp:22", "udp:5000-5010", "esp"].map(|text| text.parse().unwrap()).to_vec();
+    Ruleset {
+        forwards: Forwards { doors: (1..).zip(&plain.uplinks).map(door).collect(), lans: names.clone() },
+        groups,
+        firewall: Some(Firewall { allow, log: true, lans: names }),
+        ..plain
+    }
+}
+
 fn mark(slot: u8) -> Mark {
     Slot::new(slot).unwrap().mark()
 }
@@ -58,7 +91,7 @@ fn rulesets_of_every_size_load_and_load_again() {
             let narrow = uplinks.iter().map(|(name, n)| (IfName::new(name).unwrap(), 1280 + u32::from(*n)));
             let plain = ruleset(&uplinks);
             let nat6 = plain.uplinks.iter().map(|(_, slot)| (*slot, translation())).collect();
-            let ruleset = Ruleset { nat6, narrow: narrow.collect(), restore_own: true, ..plain };
+            let ruleset = Ruleset { nat6, narrow: narrow.collect(), restore_own: true, ..router(plain) };
             nft::drop_table().await.unwrap();
             nft::check(&ruleset.text()).await.unwrap();
             assert_eq!(loaded_generation().await.unwrap(), None, "a check changes nothing");

@@ -3,7 +3,8 @@
 //! The text is replaced whole in one transaction and never parsed back: an empty chain named after
 //! the text's own hash tells which generation is loaded, and the number of its rules and jumps whether all
 //! of it still stands. What is decided once per flow sits in nat-type chains, which only a flow's first
-//! packet passes; every other packet meets one statement, or two if it is forwarded.
+//! packet passes; every other packet meets one statement, or two if it is forwarded, and what groups and a
+//! firewall ask, where there are any.
 //!
 //! Two sets of the table are filled while it is loaded: the connections that lost their uplink. One of
 //! them that is picked up again in its midst, with a first packet that is no SYN, is reset right here,
