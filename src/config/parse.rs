@@ -153,9 +153,10 @@ impl<'s> Document<'s> {
                     self.refuse(section, value.span(), "a section with that name in [ ]")
                 }
                 (_, None, _) => {
-                    let sections =
-                        SECTIONS.iter().map(|(name, _)| *name).chain(["uplink", "forward", "group"]);
-                    self.global(&GLOBALS, key, value, &Vec::from_iter(sections));
+                    let mut sections = vec!["forward", "group", "uplink"];
+                    sections.extend(SECTIONS.iter().map(|(name, _)| *name));
+                    sections.sort_unstable();
+                    self.global(&GLOBALS, key, value, &sections);
                 }
             }
         }
