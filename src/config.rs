@@ -13,6 +13,7 @@ mod keys;
 mod load;
 mod matcher;
 mod parse;
+mod policy;
 mod problem;
 mod router;
 mod settings;
@@ -27,14 +28,16 @@ pub use forward::Forward;
 pub use group::{Group, Party};
 pub use keys::{Key, Refusal, Value};
 pub use load::load;
-pub use matcher::{LinkType, Matcher, Subject, UnknownLinkType};
+pub use matcher::{LinkType, Matcher, Pattern, Subject, UnknownLinkType};
 pub use parse::parse;
+pub use policy::{Outside, POLICY, TRAFFIC};
 pub use problem::{Problem, Problems};
 pub use router::{Enable, Router};
 pub use settings::{Assignment, FailbackMode, NO_DAY, NO_PROGRAMS, Settings};
 pub use table::{CRITERIA, GLOBALS, SECTIONS, SETTINGS};
 
 use crate::core::balance::Method;
+use crate::core::policy::{Policy, Prefixes};
 
 /// The main file; `conf.d` lies beside it.
 pub const MAIN_FILE: &str = "/etc/uplinkd/uplinkd.toml";
@@ -56,6 +59,10 @@ pub struct Config {
     pub firewall: Firewall,
     /// Who may talk to whom through it; all of them where there is none.
     pub groups: Vec<Group>,
+    /// Which traffic does not go as all else does: in order, the first that matches wins.
+    pub policies: Vec<Policy>,
+    /// All prefixes of these.
+    pub prefixes: Prefixes,
 }
 
 /// What becomes of traffic while no uplink of its family leads out.

@@ -17,6 +17,7 @@ pub mod nft;
 pub mod observed;
 pub mod opening;
 pub mod plan;
+pub mod policy;
 pub mod probe;
 pub mod quota;
 pub mod recall;

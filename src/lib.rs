@@ -107,6 +107,16 @@
 //! unless somebody configures it, but that a flow stays on its uplink and private sources are masqueraded. The firewall
 //! looks only at what comes in by an uplink: what it has not heard of it does not close.
 //!
+//! # Policies
+//!
+//! Where the default route balances, a [`Policy`](core::policy::Policy) picks: some traffic, by what its first packet looks
+//! like, takes uplinks of its own. Which uplinks can carry it is planned with each round; how the first match of many is
+//! found at the cost of a few lookups, [`core::policy::ranges`] tells. All of it is a second nftables table, because it lives
+//! otherwise than the first: it is written anew, and never deleted, so that long lists and the memory of who is where stay.
+//!
+//! What a policy enforces must not leak while nobody is there to prevent it. So a rule behind those by mark, and ahead of
+//! those by address, refuses what has the mark of such an uplink and found no way by it.
+//!
 //! # Ownership
 //!
 //! The kernel is the database, and the routing protocol number [`core::net::OWNER`] on every route and rule is its

@@ -2,6 +2,7 @@
 //!
 //! The names of its members are an interface and stay as they are.
 
+mod policy;
 mod quota;
 mod router;
 mod traffic;
@@ -19,6 +20,7 @@ use crate::core::probe::Probe;
 use crate::core::slots::Entry;
 use crate::core::uplink::{Leg, State, Uplink};
 
+pub use policy::{PolicyLeg, PolicyStatus};
 pub use quota::QuotaStatus;
 pub use router::{ForwardStatus, RouterStatus};
 pub use traffic::{DirectionStatus, TrafficStatus};
@@ -35,6 +37,9 @@ pub struct Status {
     pub method: String,
     /// The names of the uplinks that new flows use.
     pub active: Active,
+    /// What becomes of the traffic of each policy, in their order.
+    #[serde(default)]
+    pub policies: Vec<PolicyStatus>,
     /// Whether the managers' own default routes are blocked, as `all-down` wants it while no uplink leads out.
     #[serde(default)]
     pub blocked: Families,
@@ -296,6 +301,7 @@ impl Status {
             uplinks,
             method: String::new(),
             active: Active { ipv4: names(Family::V4), ipv6: names(Family::V6) },
+            policies: PolicyStatus::all(plan),
             blocked: PerFamily::from_fn(|family| plan.blocks(family)).into(),
             forwarding: forwards.into(),
             router: RouterStatus::of(plan),

@@ -18,6 +18,7 @@ use crate::core::change::Change;
 use crate::core::diff::{Desired, Move};
 use crate::core::layout::Slot;
 use crate::core::net::{Family, Mark};
+use crate::core::nft::{POLICY_TABLE, TABLE};
 use crate::core::observed::{Kernel, Observed};
 use crate::core::sysctl::Sysctl;
 use crate::kernel::flows::{self, Released};
@@ -111,8 +112,8 @@ impl World {
     /// What of the kernel is not routing, and what is known of it.
     async fn look_beside(&self, observed: &mut Observed) {
         let kernel = &mut observed.kernel;
-        match nfnl::loaded_generation().await {
-            Ok(generation) => kernel.ruleset = generation,
+        match nfnl::loaded().await {
+            Ok(loaded) => (kernel.ruleset, kernel.policies) = (loaded.ruleset, loaded.policies),
             Err(error) => observed.unheard.push(format!("nftables: {}", chain(&error))),
         }
         let both = Family::BOTH.into_iter();
@@ -160,7 +161,11 @@ impl World {
         match change {
             Change::SetSysctl(setting, value) => self.set_sysctl(setting, value).map_err(|e| chain(&e)),
             Change::LoadRuleset(ruleset) => nft::load(&ruleset.text()).await.map_err(|e| chain(&e)),
-            Change::DropRuleset => nft::drop_table().await.map_err(|e| chain(&e)),
+            Change::DropRuleset => nft::drop_table(TABLE).await.map_err(|e| chain(&e)),
+            Change::LoadPolicies(table, over) => {
+                nft::load(&table.text(over.as_ref())).await.map_err(|e| chain(&e))
+            }
+            Change::DropPolicies => nft::drop_table(POLICY_TABLE).await.map_err(|e| chain(&e)),
             Change::PutRoute(route) => self.rtnl.put_route(route).await.map_err(|e| chain(&e)),
             Change::AddRule(rule) => self.rtnl.add_rule(rule).await.map_err(|e| chain(&e)),
             Change::DelRule(rule) => self.rtnl.del_rule(rule).await.map_err(|e| chain(&e)),

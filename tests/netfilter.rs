@@ -16,10 +16,10 @@ use uplinkd::core::forward::{PortForward, Protocol};
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{IfName, Mark, PerFamily, Weight};
 use uplinkd::core::nft::{
-    Door, Firewall, Forwards, Generation, Groups, Others, Pair, Ruleset, Steered, Translation,
+    Door, Firewall, Forwards, Generation, Groups, Others, Pair, Ruleset, Steered, TABLE, Translation,
 };
 use uplinkd::kernel::conntrack::adopt;
-use uplinkd::kernel::nfnl::{Watch, loaded_generation};
+use uplinkd::kernel::nfnl::{Watch, loaded};
 use uplinkd::kernel::nft;
 
 fn ruleset(uplinks: &[(&str, u8)]) -> Ruleset {
@@ -92,19 +92,19 @@ fn rulesets_of_every_size_load_and_load_again() {
             let plain = ruleset(&uplinks);
             let nat6 = plain.uplinks.iter().map(|(_, slot)| (*slot, translation())).collect();
             let ruleset = Ruleset { nat6, narrow: narrow.collect(), restore_own: true, ..router(plain) };
-            nft::drop_table().await.unwrap();
+            nft::drop_table(TABLE).await.unwrap();
             nft::check(&ruleset.text()).await.unwrap();
-            assert_eq!(loaded_generation().await.unwrap(), None, "a check changes nothing");
+            assert_eq!(loaded().await.unwrap().ruleset, None, "a check changes nothing");
             nft::load(&ruleset.text()).await.unwrap();
-            assert_eq!(loaded_generation().await.unwrap(), Some(ruleset.generation()));
+            assert_eq!(loaded().await.unwrap().ruleset, Some(ruleset.generation()));
             let listed = sh("nft list ruleset");
             nft::load(&ruleset.text()).await.unwrap();
             assert_eq!(sh("nft list ruleset"), listed);
         }
         nft::load(&ruleset(&[("a", 1)]).text()).await.unwrap();
-        assert_eq!(loaded_generation().await.unwrap(), Some(ruleset(&[("a", 1)]).generation()));
-        nft::drop_table().await.unwrap();
-        nft::drop_table().await.unwrap();
+        assert_eq!(loaded().await.unwrap().ruleset, Some(ruleset(&[("a", 1)]).generation()));
+        nft::drop_table(TABLE).await.unwrap();
+        nft::drop_table(TABLE).await.unwrap();
         assert_eq!(sh("nft list ruleset"), "");
     });
 }
@@ -120,7 +120,7 @@ fn a_refused_ruleset_changes_nothing_and_says_why() {
             let nft::Error::Refused { complaint, .. } = &error else { panic!("{error}") };
             assert!(complaint.contains("syntax error") && complaint.len() <= 2048, "{error}");
         }
-        assert_eq!(loaded_generation().await.unwrap(), Some(good.generation()));
+        assert_eq!(loaded().await.unwrap().ruleset, Some(good.generation()));
     });
 }
 
@@ -130,21 +130,21 @@ fn a_table_that_is_not_ours_is_another_generation() {
         let marker = ruleset(&[("a", 1)]).generation().chain();
         foreign(&format!("add table ip uplinkd; add chain ip uplinkd {marker}"));
         foreign(&format!("add table inet uplinkd2; add chain inet uplinkd2 {marker}"));
-        assert_eq!(loaded_generation().await.unwrap(), None);
+        assert_eq!(loaded().await.unwrap().ruleset, None);
         foreign("add table inet uplinkd; add chain inet uplinkd x; add rule inet uplinkd x accept");
-        assert_eq!(loaded_generation().await.unwrap(), Some(Generation::UNKNOWN));
+        assert_eq!(loaded().await.unwrap().ruleset, Some(Generation::UNKNOWN));
         foreign(&format!("add chain inet uplinkd {marker}"));
-        let loaded = loaded_generation().await.unwrap();
-        assert_eq!(loaded, Generation::of_chain(&marker, 1), "our marker and one rule");
-        assert!(!loaded.unwrap().serves(ruleset(&[("a", 1)]).generation()));
+        let generation = loaded().await.unwrap().ruleset;
+        assert_eq!(generation, Generation::of_chain(&marker, 1), "our marker and one rule");
+        assert!(!generation.unwrap().serves(ruleset(&[("a", 1)]).generation()));
         foreign("add chain inet uplinkd generation_0123456789abcdef");
-        assert_eq!(loaded_generation().await.unwrap(), Some(Generation::UNKNOWN));
+        assert_eq!(loaded().await.unwrap().ruleset, Some(Generation::UNKNOWN));
         // More than one datagram holds.
         let chains: String =
             (0..2000).map(|n| format!("add chain inet uplinkd2 chain_number_{n}\n")).collect();
         nft::load(&chains).await.unwrap();
         nft::load(&ruleset(&[("b", 2)]).text()).await.unwrap();
-        assert_eq!(loaded_generation().await.unwrap(), Some(ruleset(&[("b", 2)]).generation()));
+        assert_eq!(loaded().await.unwrap().ruleset, Some(ruleset(&[("b", 2)]).generation()));
     });
 }
 
@@ -161,14 +161,14 @@ fn a_table_without_its_rules_is_another_generation() {
         for flush in flushed {
             nft::load(&ours.text()).await.unwrap();
             while timeout(SOON, watch.next()).await.is_ok() {}
-            assert_eq!(loaded_generation().await.unwrap(), Some(ours.generation()));
+            assert_eq!(loaded().await.unwrap().ruleset, Some(ours.generation()));
             foreign("add rule inet uplinkd restore counter");
-            assert!(loaded_generation().await.unwrap().unwrap().serves(ours.generation()), "more is no loss");
+            assert!(loaded().await.unwrap().ruleset.unwrap().serves(ours.generation()), "more is no loss");
             nft::load(&ours.text()).await.unwrap();
             while timeout(SOON, watch.next()).await.is_ok() {}
             foreign(&format!("flush {flush}"));
             timeout(SOON, watch.next()).await.expect("it is heard").unwrap();
-            let left = loaded_generation().await.unwrap().unwrap();
+            let left = loaded().await.unwrap().ruleset.unwrap();
             assert!(!left.serves(ours.generation()), "{flush}: {left:?}");
         }
     });

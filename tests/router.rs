@@ -14,7 +14,7 @@ use uplinkd::core::forward::{PortForward, Protocol};
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{IfName, PerFamily, Weight};
 use uplinkd::core::nft::{Door, Firewall, Forwards, Groups, Ruleset, Steered};
-use uplinkd::kernel::nfnl::loaded_generation;
+use uplinkd::kernel::nfnl::loaded;
 use uplinkd::kernel::nft;
 
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -49,7 +49,7 @@ async fn forwarding() -> Ruleset {
     let forwards = Forwards { doors, lans: vec![IfName::new("lan").unwrap()] };
     let ruleset = Ruleset { uplinks: [1, 2].map(uplink).to_vec(), forwards, ..Ruleset::default() };
     nft::load(&ruleset.text()).await.unwrap();
-    assert_eq!(loaded_generation().await.unwrap(), Some(ruleset.generation()));
+    assert_eq!(loaded().await.unwrap().ruleset, Some(ruleset.generation()));
     ruleset
 }
 
@@ -206,7 +206,7 @@ async fn grouped(steered: Vec<Steered>) {
     let uplinks = [1, 2].map(uplink).to_vec();
     let ruleset = Ruleset { uplinks, groups, forwards, ..Ruleset::default() };
     nft::load(&ruleset.text()).await.unwrap();
-    assert_eq!(loaded_generation().await.unwrap(), Some(ruleset.generation()));
+    assert_eq!(loaded().await.unwrap().ruleset, Some(ruleset.generation()));
 }
 
 #[test]
@@ -264,7 +264,7 @@ async fn closed(allow: &[&str]) {
         ..Ruleset::default()
     };
     nft::load(&ruleset.text()).await.unwrap();
-    assert_eq!(loaded_generation().await.unwrap(), Some(ruleset.generation()));
+    assert_eq!(loaded().await.unwrap().ruleset, Some(ruleset.generation()));
 }
 
 #[test]
@@ -349,6 +349,6 @@ fn as_many_forwards_load_as_a_file_can_hold() {
         let begun = std::time::Instant::now();
         nft::load(&ruleset.text()).await.unwrap();
         println!("240 forwards, 240 000 ports of them to others: loaded in {:?}", begun.elapsed());
-        assert_eq!(loaded_generation().await.unwrap(), Some(ruleset.generation()));
+        assert_eq!(loaded().await.unwrap().ruleset, Some(ruleset.generation()));
     });
 }

@@ -63,6 +63,15 @@ pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
         table(&mut text, &[vec![head], legs].concat());
         text.push('\n');
     }
+    if !status.policies.is_empty() {
+        let head = ["POLICY", "METHOD", "ON FAILURE", "IPV4", "IPV6"].map(String::from);
+        let rows = status.policies.iter().map(|policy| {
+            let (method, on_failure) = (policy.method.clone(), policy.on_failure.clone());
+            [policy.name.clone(), method, on_failure, policy.ipv4.said(), policy.ipv6.said()]
+        });
+        table(&mut text, &[vec![head], rows.collect()].concat());
+        text.push('\n');
+    }
     share(&mut text, Family::V4, status, &status.active.ipv4, status.blocked.ipv4);
     share(&mut text, Family::V6, status, &status.active.ipv6, status.blocked.ipv6);
     status.router.lines().iter().for_each(|line| text.extend([line, "\n"]));
@@ -243,6 +252,7 @@ pub(super) mod tests {
             blocked: Families::default(),
             forwarding: Families::default(),
             router: RouterStatus::default(),
+            policies: Vec::new(),
             alerts: vec![],
             notes: vec![],
         }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::{DocumentMut, InlineTable, Item, Table, TomlError};
 
 use super::keys::Value;
-use super::load::{directory, sources};
+use super::load::{Machine, directory, sources};
 use super::matcher::Matcher;
 use super::parse::{parse, resolve};
 use super::problem::{Problems, Source};
@@ -67,7 +67,7 @@ pub fn edit(
     };
     let new = edited(&path, &old, uplink, interface, assignments)?;
     sources.insert(place, Source::new(&path, &new));
-    resolve(&sources, Vec::new())?;
+    resolve(&sources, Vec::new(), &Machine)?;
     let changed = new != old;
     if changed {
         replace(&path, &new).map_err(|source| Error::Write { path: path.clone(), source })?;

@@ -62,6 +62,8 @@ pub(super) enum Kind {
     Text,
     /// One text or a list of them, each put for itself.
     Texts,
+    /// The same with whole numbers among them.
+    Several,
     /// A whole number.
     Number,
     /// True or false.
@@ -73,7 +75,7 @@ pub(super) enum Kind {
 impl Kind {
     fn read(self, text: &str) -> Option<Value> {
         match self {
-            Kind::Text | Kind::Texts => Some(Value::Text(text.to_owned())),
+            Kind::Text | Kind::Texts | Kind::Several => Some(Value::Text(text.to_owned())),
             Kind::Number => text.parse().ok().map(Value::Number),
             Kind::Flag => text.parse().ok().map(Value::Flag),
             Kind::Mixed => {

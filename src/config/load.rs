@@ -6,17 +6,41 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{Group, User};
+
 use super::Config;
 use super::parse::resolve;
+use super::policy::Outside;
 use super::problem::{Flaw, Problem, Problems, Source};
 
 /// More than any hand writes; a larger file is a mistake, and reading it would only cost memory.
 const LARGEST: u64 = 1 << 20;
 
+/// The same of a list of prefixes: half a million of them.
+const LARGEST_LIST: u64 = 16 << 20;
+
 /// Reads the main file, which may be missing, and `conf.d/*.toml` beside it in byte order of their names.
 pub fn load(main: &Path) -> Result<Config, Problems> {
     let (sources, problems) = sources(main);
-    resolve(&sources, problems)
+    resolve(&sources, problems, &Machine)
+}
+
+/// This machine.
+pub(super) struct Machine;
+
+impl Outside for Machine {
+    fn list(&self, path: &Path) -> Result<String, String> {
+        let bytes = bytes(path, LARGEST_LIST).map_err(|error| error.to_string())?;
+        String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())
+    }
+
+    fn user(&self, name: &str) -> Option<u32> {
+        User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
+    }
 }
 
 /// The directory of further files that belongs to a main file.
@@ -63,7 +87,7 @@ fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn read(path: &Path) -> Result<String, Problem> {
-    let bytes = bytes(path).map_err(|error| unreadable(path, &error))?;
+    let bytes = bytes(path, LARGEST).map_err(|error| unreadable(path, &error))?;
     // Some editors begin a file with a byte order mark; it is no part of the text.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     match std::str::from_utf8(bytes) {
@@ -77,15 +101,15 @@ fn read(path: &Path) -> Result<String, Problem> {
     }
 }
 
-fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+fn bytes(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
     // Asked before opening: to open a named pipe would wait for whoever writes into it.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(io::Error::other("larger than 1 MiB"));
+    File::open(path)?.take(largest + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > largest {
+        return Err(io::Error::other(format!("larger than {} MiB", largest >> 20)));
     }
     Ok(bytes)
 }
@@ -164,7 +188,7 @@ conf.d/4.toml: cannot be read: larger than 1 MiB
 conf.d/5.toml:2:6: not UTF-8; save the file in that encoding
     2 | b = '\u{fffd}'
       |      ^
-conf.d/6.toml:1:1: weight: no such key here; allowed: all-down, balance, firewall, forward, group, router, uplink
+conf.d/6.toml:1:1: weight: no such key here; allowed: all-down, balance, firewall, forward, group, policy, router, uplink
     1 | weight = 2
       | ^^^^^^"
         );

@@ -62,7 +62,7 @@ pub struct Subject<'a> {
 
 /// An interface name in which `*` stands for any characters and `?` for one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Pattern(String);
+pub struct Pattern(String);
 
 impl Pattern {
     /// Accepts what can match an interface name.
@@ -86,7 +86,7 @@ impl Pattern {
     }
 
     /// Whether it fits the name of an interface.
-    pub(super) fn matches(&self, name: &IfName) -> bool {
+    pub fn matches(&self, name: &IfName) -> bool {
         self.fits(name.as_str())
     }
 

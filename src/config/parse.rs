@@ -3,6 +3,7 @@
 //! The document is walked by hand, because serde stops at the first problem. Refuses to know where texts come from.
 
 mod forward;
+mod policy;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,25 +15,34 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::keys::{Key, Kind, Refusal, Value};
 use super::matcher::Matcher;
+use super::policy::{Nothing, Outside};
 use super::problem::{Flaw, Problem, Problems, Source};
 use super::settings::{NO_DAY, Settings};
 use super::table::{CRITERIA, GLOBALS, SECTIONS, SETTINGS};
 use super::{Config, Group, Origin, Section};
+use crate::core::policy::{Policy, Prefixes};
 
 /// Reads one text as if it were the only file.
 pub fn parse(file: &Path, text: &str) -> Result<Config, Problems> {
-    resolve(&[Source::new(file, text)], Vec::new())
+    resolve(&[Source::new(file, text)], Vec::new(), &Nothing)
 }
 
 /// Reads all files together; `problems` are those that reading them had already.
-pub(super) fn resolve(sources: &[Source], mut problems: Vec<Problem>) -> Result<Config, Problems> {
-    let mut documents: Vec<Document> = sources.iter().map(Document::read).collect();
-    for (file, flaw) in shared_names(&documents).into_iter().chain(forward::overlapping(&documents)) {
+pub(super) fn resolve(
+    sources: &[Source],
+    mut problems: Vec<Problem>,
+    outside: &dyn Outside,
+) -> Result<Config, Problems> {
+    let mut documents: Vec<Document> = sources.iter().map(|source| Document::read(source, outside)).collect();
+    let misfits = shared_names(&documents).into_iter().chain(shared_policy_names(&documents));
+    for (file, flaw) in misfits.chain(forward::overlapping(&documents)) {
         documents[file].flaws.push(flaw);
     }
     let mut config = Config::default();
-    for Document { source, globals, sections, forwards, groups, flaws } in documents {
+    for Document { source, globals, sections, forwards, groups, policies, flaws, elsewhere, .. } in documents
+    {
         problems.extend(source.problems(flaws));
+        problems.extend(elsewhere);
         for (key, value) in &globals {
             // What it does not allow was told above.
             key.put(&mut config, value);
@@ -40,8 +50,35 @@ pub(super) fn resolve(sources: &[Source], mut problems: Vec<Problem>) -> Result<
         config.uplinks.extend(sections.into_iter().map(|read| read.section));
         config.groups.extend(groups);
         config.forwards.extend(forwards.into_iter().map(|read| read.forward));
+        config.policies.extend(policies.into_iter().map(|read| read.policy));
     }
+    name_policies(&mut config.policies);
+    config.prefixes = Prefixes::of(&config.policies);
     if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+}
+
+/// Names that two policies would have.
+fn shared_policy_names(documents: &[Document]) -> Vec<(usize, Flaw)> {
+    let mut taken = HashMap::new();
+    let mut flaws = Vec::new();
+    for (file, document) in documents.iter().enumerate() {
+        for ReadPolicy { policy, name_at } in &document.policies {
+            let Some(at) = name_at else { continue };
+            if let Some(first) = taken.insert(&policy.name, &policy.origin) {
+                let message =
+                    format!("name: {} is taken at {first}; each policy needs a name of its own", policy.name);
+                flaws.push((file, Flaw { span: at.clone(), message }));
+            }
+        }
+    }
+    flaws
+}
+
+/// Those without a name are called by their place.
+fn name_policies(policies: &mut [Policy]) {
+    for (place, policy) in policies.iter_mut().enumerate().filter(|(_, policy)| policy.name.is_empty()) {
+        policy.name = format!("policy-{}", place + 1);
+    }
 }
 
 /// Names that two links would have.
@@ -89,7 +126,11 @@ struct Document<'s> {
     sections: Vec<Read>,
     forwards: Vec<forward::Read>,
     groups: Vec<Group>,
+    policies: Vec<ReadPolicy>,
     flaws: Vec<Flaw>,
+    /// What is wrong with files that it names.
+    elsewhere: Vec<Problem>,
+    outside: &'s dyn Outside,
 }
 
 /// A section, and where its name stands if it gives one: names are compared when all files are read.
@@ -98,8 +139,14 @@ struct Read {
     name_at: Option<Range<usize>>,
 }
 
+/// A policy, likewise.
+struct ReadPolicy {
+    policy: Policy,
+    name_at: Option<Range<usize>>,
+}
+
 impl<'s> Document<'s> {
-    fn read(source: &'s Source) -> Self {
+    fn read(source: &'s Source, outside: &'s dyn Outside) -> Self {
         let (root, errors) = DeTable::parse_recoverable(&source.text);
         let mut document = Document {
             source,
@@ -107,7 +154,10 @@ impl<'s> Document<'s> {
             sections: Vec::new(),
             forwards: Vec::new(),
             groups: Vec::new(),
+            policies: Vec::new(),
             flaws: Vec::new(),
+            elsewhere: Vec::new(),
+            outside,
         };
         if errors.is_empty() {
             document.root(root.get_ref());
@@ -143,9 +193,11 @@ impl<'s> Document<'s> {
                 ("uplink", _, DeValue::Array(items)) => items.iter().for_each(|item| self.uplink(item)),
                 ("forward", _, DeValue::Array(items)) => items.iter().for_each(|item| self.forward(item)),
                 ("group", _, DeValue::Array(items)) => items.iter().for_each(|item| self.group(item)),
+                ("policy", _, DeValue::Array(items)) => items.iter().for_each(|item| self.policy(item)),
                 ("uplink", ..) => self.no_section(value.span()),
                 ("forward", ..) => self.not_several("forward", value.span()),
                 ("group", ..) => self.not_several("group", value.span()),
+                ("policy", ..) => self.no_policy(value),
                 (_, Some((_, keys)), DeValue::Table(table)) => {
                     table.iter().for_each(|(key, value)| self.global(keys, key, value, &[]));
                 }
@@ -153,7 +205,7 @@ impl<'s> Document<'s> {
                     self.refuse(section, value.span(), "a section with that name in [ ]")
                 }
                 (_, None, _) => {
-                    let mut sections = vec!["forward", "group", "uplink"];
+                    let mut sections = vec!["forward", "group", "policy", "uplink"];
                     sections.extend(SECTIONS.iter().map(|(name, _)| *name));
                     sections.sort_unstable();
                     self.global(&GLOBALS, key, value, &sections);
@@ -220,7 +272,9 @@ impl<'s> Document<'s> {
 
     fn put<T: Default>(&mut self, key: &Key<T>, to: &mut T, value: &Spanned<DeValue>) {
         let items = match value.get_ref() {
-            DeValue::Array(items) if key.kind == Kind::Texts && !items.is_empty() => items,
+            DeValue::Array(items) if matches!(key.kind, Kind::Texts | Kind::Several) && !items.is_empty() => {
+                items
+            }
             _ => std::slice::from_ref(value),
         };
         for item in items {
@@ -285,7 +339,7 @@ fn joined(value: &DeValue) -> Option<Value> {
 fn quotes(kind: Kind, value: &DeValue) -> &'static str {
     let text = matches!(kind, Kind::Text | Kind::Texts);
     match value {
-        _ if kind == Kind::Mixed => "",
+        _ if matches!(kind, Kind::Mixed | Kind::Several) => "",
         DeValue::String(_) if !text => " (without quotes)",
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) if text => {
             " (in quotes)"

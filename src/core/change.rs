@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::diff::Move;
 use super::net::{Device, Mark};
-use super::nft::{Ruleset, TABLE};
+use super::nft::{LoadedPolicies, POLICY_TABLE, PolicyTable, Ruleset, TABLE};
 use super::route::Route;
 use super::rule::Rule;
 use super::sysctl::Sysctl;
@@ -31,6 +31,10 @@ pub enum Change {
     DelRoute(Route),
     /// Delete our nft table.
     DropRuleset,
+    /// Load our table of policies, over the one that is loaded.
+    LoadPolicies(PolicyTable, Option<LoadedPolicies>),
+    /// Delete our table of policies.
+    DropPolicies,
     /// Have systemd-resolved ask a link's resolvers for whatever no other link claims, or not.
     AskResolvers(Device, bool),
     /// End what runs over an uplink that others take over from, so that it goes on, or begins anew, over them.
@@ -87,6 +91,11 @@ impl fmt::Display for Change {
                 write!(f, "route del {}", route.spec())
             }
             Change::DropRuleset => write!(f, "nft delete table inet {TABLE}"),
+            Change::LoadPolicies(table, over) if f.alternate() => {
+                write!(f, "nft -f - <<'END'\n{}END", table.text(over.as_ref()))
+            }
+            Change::LoadPolicies(table, _) => write!(f, "nft -f - # {table}"),
+            Change::DropPolicies => write!(f, "nft delete table inet {POLICY_TABLE}"),
             Change::AskResolvers(dev, asked) => {
                 write!(f, "resolvectl default-route {dev} {}", if *asked { "yes" } else { "no" })
             }

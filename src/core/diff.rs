@@ -1,7 +1,7 @@
 //! From what is to what should be: the only place that knows the order of changes.
 //!
 //! Nothing may point at something that is not there yet, and what carries traffic is replaced before the old is
-//! taken away: sysctls, nftables, marks of flows, put the uplinks' own routes, add rules, put the balanced defaults,
+//! taken away: sysctls, nftables, marks of flows, put the uplinks' own routes, add rules, policies, put the balanced defaults,
 //! delete rules, delete routes, and move running flows when all that stands; systemd-resolved, which may keep us
 //! waiting, is told after all else. Only objects under our ownership are ever
 //! seen here, so foreign ones cannot be deleted.
@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use super::change::Change;
 use super::layout::Slot;
 use super::net::{Device, Family, Mark};
-use super::nft::Ruleset;
+use super::nft::{PolicyTable, Ruleset};
 use super::observed::Kernel;
 use super::route::Route;
 use super::rule::Rule;
@@ -30,6 +30,8 @@ pub struct Desired {
     pub routes: BTreeSet<Route>,
     /// Our nft table; none where the machine does not forward, and each address tells its uplink.
     pub ruleset: Option<Ruleset>,
+    /// Our table of policies; none where there are none.
+    pub policies: Option<PolicyTable>,
     /// Addresses whose running flows belong to a mark; adopted when the table is loaded.
     pub flows: Vec<(IpAddr, Mark)>,
     /// Settings.
@@ -79,6 +81,15 @@ pub fn diff(desired: &Desired, kernel: &Kernel) -> Vec<Change> {
     changes.extend(reached.into_iter().cloned().map(Change::PutRoute));
     let there: BTreeSet<_> = kernel.rules.iter().collect();
     changes.extend(desired.rules.iter().filter(|r| !there.contains(r)).cloned().map(Change::AddRule));
+    // Only now: what they mark is to find its rules.
+    if let Some(table) = &desired.policies {
+        let over = kernel.policies.as_ref();
+        if !over.is_some_and(|loaded| loaded.generation.serves(table.generation())) {
+            changes.push(Change::LoadPolicies(table.clone(), over.cloned()));
+        }
+    } else if kernel.policies.is_some() {
+        changes.push(Change::DropPolicies);
+    }
     // Only now: a pinned flow that met the new default ahead of its own rule would move.
     changes.extend(steering.into_iter().cloned().map(Change::PutRoute));
     changes.extend(surplus_rules(desired, kernel).into_iter().cloned().map(Change::DelRule));

@@ -10,6 +10,7 @@
 //! | rule base - 1 | `to SERVER lookup TABLE`, for the server of a tunnel |
 //! | rule base + 0 | `lookup main suppress_prefixlength 1`, and 4 for IPv6 ([`Family::covering_len`]); ahead of a foreign rule that takes everything, only for our marks and addresses |
 //! | rule base + 100 + slot | `fwmark MARK lookup TABLE` |
+//! | rule base + 199 | `fwmark MARK unreachable`, for each uplink that a policy enforces |
 //! | rule base + 200 + slot | `from ADDRESS lookup TABLE` |
 //! | rule base + 300 + slot | `oif DEVICE lookup TABLE` |
 //! | rule 32764 | `to 0.0.0.0/1 lookup main suppress_prefixlength 0`, and for `128.0.0.0/1`, ahead of the next two |
@@ -167,6 +168,11 @@ impl Base {
     /// `fwmark MARK lookup TABLE`.
     pub fn mark(self, slot: Slot) -> Pref {
         Pref(self.0 + 100 + u32::from(slot.0))
+    }
+
+    /// `fwmark MARK unreachable`: ahead of the rules by address, one of which would take what found no way by its mark.
+    pub fn enforced(self) -> Pref {
+        Pref(self.0 + 199)
     }
 
     /// `from ADDRESS lookup TABLE`.

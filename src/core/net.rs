@@ -168,6 +168,8 @@ impl fmt::Display for Device {
 pub struct TableId(pub u32);
 
 impl TableId {
+    /// No table at all (`RT_TABLE_UNSPEC`, linux/rtnetlink.h): a rule that leads there refuses what it takes.
+    pub const NOWHERE: TableId = TableId(0);
     /// `local`: the kernel's own addresses.
     pub const LOCAL: TableId = TableId(255);
     /// `main`: where every manager puts its routes.

@@ -17,6 +17,7 @@ mod forward;
 mod generation;
 mod group;
 mod nat6;
+mod policy;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -26,6 +27,7 @@ pub use self::forward::{Door, Forwards};
 pub use self::generation::Generation;
 pub use self::group::{Groups, Steered};
 pub use self::nat6::{Others, Pair, Translation};
+pub use self::policy::{LoadedPolicies, POLICY_TABLE, PolicyTable, Standing, Surroundings, Verdict};
 use super::layout::{MARK_MASK, Slot};
 use super::net::IfName;
 use super::stream::Stream;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::health::Connectivity;
 use super::layout::Slot;
 use super::net::{Device, Family, IfIndex, IfName, MacAddr, Metric, PerFamily, Pref, TableId};
-use super::nft::Generation;
+use super::nft::{Generation, LoadedPolicies};
 use super::route::Route;
 use super::rule::Rule;
 use super::sysctl::Sysctl;
@@ -59,6 +59,8 @@ pub struct Kernel {
     pub routes: Vec<Route>,
     /// The generation of our nft table, where it is loaded.
     pub ruleset: Option<Generation>,
+    /// Our table of policies, where it is loaded.
+    pub policies: Option<LoadedPolicies>,
     /// Values as read from `/proc/sys`.
     pub sysctls: BTreeMap<Sysctl, String>,
     /// What those sysctls held before we first wrote them.

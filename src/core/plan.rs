@@ -8,6 +8,7 @@ mod detour;
 mod family;
 mod groups;
 mod nat6;
+mod policy;
 mod resolvers;
 mod router;
 mod sysctls;
@@ -20,6 +21,7 @@ use ipnet::IpNet;
 use self::family::FamilyPlan;
 use self::groups::groups;
 use self::nat6::Sources;
+pub use self::policy::PolicyPlan;
 use self::resolvers::Resolvers;
 pub use self::router::RouterPlan;
 use self::sysctls::sysctls;
@@ -54,6 +56,8 @@ pub struct Plan {
     pub idle_resolvers: BTreeSet<(Slot, Family)>,
     /// What is done for the hosts behind the machine.
     pub router: RouterPlan,
+    /// What becomes of the traffic of each policy, in their order.
+    pub policies: Vec<PolicyPlan>,
     /// The memory of slots, brought up to date.
     pub slots: Slots,
     /// What people should know.
@@ -90,11 +94,14 @@ pub fn plan(
     let prefixes = PerFamily { v4: Vec::new(), v6: sources.kept(multihomed && forwards) };
 
     let mut desired = Desired::default();
+    let policies = policy::policies(config, observed, &uplinks, &candidates, &mut desired);
+    let enforced = policy::enforced(config, &slots);
     for family in Family::BOTH {
         let mut part =
             FamilyPlan { family, uplinks: &uplinks, observed, desired: &mut desired, notes: &mut notes };
         part.tables();
         let base = part.rules(&shared);
+        part.desired.rules.extend(policy::refusals(family, base, &enforced));
         part.sources(&prefixes[family]);
         if multihomed {
             part.detours(base, &active[family], &in_use[family], &shared);
@@ -116,10 +123,12 @@ pub fn plan(
     desired.sysctls.extend(router.sysctls(&uplinks, observed));
     // A machine that does not forward does without, as long as a source address tells the uplink.
     let restore_own = multihomed && !shared.is_empty();
-    if !uplinks.is_empty() && (forwards || restore_own || config.firewall.enable) {
+    // What a policy moves has the address of another uplink.
+    let moves_own = multihomed && !policies.is_empty();
+    if !uplinks.is_empty() && (forwards || restore_own || moves_own || config.firewall.enable) {
         let nat6 = match forwards {
             true => sources.translations(&mut notes),
-            false if restore_own => BTreeMap::new(),
+            false if restore_own || moves_own => BTreeMap::new(),
             // A firewall alone rewrites nothing.
             false => uplinks.iter().map(|uplink| (uplink.slot, Translation::NONE)).collect(),
         };
@@ -143,11 +152,12 @@ pub fn plan(
     clashes(observed, &mut notes);
     notes.extend(guesses(config.method, &uplinks));
     notes.extend(quota::none_left(&uplinks, &active, multihomed && config.all_down == AllDown::Block));
+    notes.extend(policy::notes(config, &slots));
     notes.extend(observed.networkd.as_ref().and_then(Tending::note));
     notes.extend(observed.unheard.iter().cloned());
     let notes = notes.iter().map(|note| on_one_line(note)).collect();
     let idle_resolvers = resolvers.idle;
-    Plan { desired, uplinks, active, ready, idle_resolvers, router, slots, notes }
+    Plan { desired, uplinks, active, ready, idle_resolvers, router, policies, slots, notes }
 }
 
 /// Uplinks of which nobody says when they are full, though the method asks for it.

@@ -15,7 +15,7 @@ pub struct Rule {
     pub pref: Pref,
     /// Which packets it takes.
     pub selector: Selector,
-    /// The table that it sends them to.
+    /// The table that it sends them to; [`TableId::NOWHERE`] where it refuses them.
     pub table: TableId,
     /// Routes found with a prefix of this length or shorter do not count.
     pub suppress_prefixlen: Option<u32>,
@@ -72,7 +72,10 @@ impl fmt::Display for Spec<'_> {
             Selector::FromTo(from, to) => write!(f, " from {} to {to}", Short(from))?,
             Selector::Oif(name) => write!(f, " oif {name}")?,
         }
-        write!(f, " lookup {}", rule.table)?;
+        match rule.table {
+            TableId::NOWHERE => f.write_str(" unreachable")?,
+            table => write!(f, " lookup {table}")?,
+        }
         if let Some(len) = rule.suppress_prefixlen {
             write!(f, " suppress_prefixlength {len}")?;
         }

@@ -2,6 +2,7 @@
 //!
 //! Reads the names of our table's chains and how often each is used, and nothing else: rules are never parsed back.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use netlink_packet_netfilter::nftables::{ChainMessage, NfTablesMessage, NfTablesMessageType};
@@ -11,7 +12,7 @@ use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use nix::errno::Errno;
 
 use super::request::{RequestSocket, attribute, messages};
-use crate::core::nft::{Generation, TABLE};
+use crate::core::nft::{Generation, LoadedPolicies, POLICY_TABLE, TABLE};
 
 /// What every message of netfilter begins with: `struct nfgenmsg` (linux/netfilter/nfnetlink.h).
 pub(in crate::kernel) const NFGENMSG: usize = 4;
@@ -56,9 +57,18 @@ impl Error {
     }
 }
 
-/// The generation of our table that is loaded, and how much of it stands; none where there is no such table, and
+/// Our tables that are loaded, and how much of them stands; none where there is no such table, and
 /// [`Generation::UNKNOWN`] where somebody made a table of our name.
-pub async fn loaded_generation() -> Result<Option<Generation>, Error> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// The table that marks and masquerades.
+    pub ruleset: Option<Generation>,
+    /// The table of policies.
+    pub policies: Option<LoadedPolicies>,
+}
+
+/// Asks what is loaded.
+pub async fn loaded() -> Result<Loaded, Error> {
     let mut outcome = Err(io::Error::from(Errno::EINTR));
     for _ in 0..ATTEMPTS {
         outcome = list_chains().await;
@@ -69,7 +79,7 @@ pub async fn loaded_generation() -> Result<Option<Generation>, Error> {
     outcome.map_err(Error::of("list the chains of nftables"))
 }
 
-async fn list_chains() -> io::Result<Option<Generation>> {
+async fn list_chains() -> io::Result<Loaded> {
     let header = NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0);
     let mut socket = RequestSocket::open(NETLINK_NETFILTER)?;
     socket
@@ -78,31 +88,42 @@ async fn list_chains() -> io::Result<Option<Generation>> {
             NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }),
         ))
         .await?;
-    let mut found = Found::default();
+    let (mut ruleset, mut policies) = (Found::of(TABLE), Found::of(POLICY_TABLE));
+    let look =
+        |kind, body: &[u8]| [&mut ruleset, &mut policies].into_iter().for_each(|f| f.look_at(kind, body));
+    let mut look = look;
     loop {
-        match socket.next_of_dump(|kind, body| found.look_at(kind, body)).await {
+        match socket.next_of_dump(&mut look).await {
             Ok(true) => {}
-            Ok(false) => return Ok(found.generation()),
-            // The whole of nf_tables is missing from this kernel (`nfnetlink_rcv_msg`): so is our table.
-            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => return Ok(None),
+            Ok(false) => break,
+            // The whole of nf_tables is missing from this kernel (`nfnetlink_rcv_msg`): so are our tables.
+            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => break,
             Err(error) => return Err(error),
         }
     }
+    let of_policies = policies.generation();
+    let policies = of_policies.map(|generation| LoadedPolicies { generation, chains: policies.chains });
+    Ok(Loaded { ruleset: ruleset.generation(), policies })
 }
 
-/// What a listing has shown so far.
-#[derive(Debug, Default)]
+/// What a listing has shown so far of one table.
+#[derive(Debug)]
 struct Found {
-    chains: usize,
+    table: &'static str,
+    chains: BTreeSet<String>,
     /// How often all of them are used.
     uses: u32,
     markers: Vec<String>,
 }
 
 impl Found {
+    fn of(table: &'static str) -> Self {
+        Found { table, chains: BTreeSet::new(), uses: 0, markers: Vec::new() }
+    }
+
     fn look_at(&mut self, kind: u16, body: &[u8]) {
-        let Some((name, uses)) = our_chain(kind, body) else { return };
-        self.chains += 1;
+        let Some((name, uses)) = chain_of(self.table, kind, body) else { return };
+        self.chains.insert(name.to_owned());
         self.uses = self.uses.saturating_add(uses);
         if Generation::of_chain(name, 0).is_some() {
             self.markers.push(name.to_owned());
@@ -113,17 +134,17 @@ impl Found {
         match self.markers.as_slice() {
             [marker] => Generation::of_chain(marker, self.uses),
             // An empty table of our name does no harm and no good: as if there were none.
-            [] if self.chains == 0 => None,
+            [] if self.chains.is_empty() => None,
             _ => Some(Generation::UNKNOWN),
         }
     }
 }
 
-/// The name in a message that tells of a chain of ours, and how many rules are in it and jumps lead to it.
-fn our_chain(kind: u16, body: &[u8]) -> Option<(&str, u32)> {
+/// The name in a message that tells of a chain of a table, and how many rules are in it and jumps lead to it.
+fn chain_of<'b>(ours: &str, kind: u16, body: &'b [u8]) -> Option<(&'b str, u32)> {
     let (table, message) = table_of(kind, body)?;
     let attributes =
-        (table == TABLE && message == NfTablesMessageType::NewChain).then(|| &body[NFGENMSG..])?;
+        (table == ours && message == NfTablesMessageType::NewChain).then(|| &body[NFGENMSG..])?;
     let uses = attribute(attributes, NFTA_CHAIN_USE).and_then(|bytes| bytes.try_into().ok());
     Some((name(attributes, NFTA_CHAIN_NAME)?, uses.map(u32::from_be_bytes).unwrap_or_default()))
 }
@@ -189,8 +210,8 @@ impl Watch {
 
 /// Whether a datagram of events tells of our table.
 fn concerns_us(datagram: &[u8]) -> bool {
-    messages(datagram)
-        .any(|message| matches!(table_of(message.message_type(), message.payload()), Some((TABLE, _))))
+    let table = |(name, _)| name == TABLE || name == POLICY_TABLE;
+    messages(datagram).any(|message| table_of(message.message_type(), message.payload()).is_some_and(table))
 }
 
 #[cfg(test)]
@@ -263,7 +284,7 @@ mod tests {
             [&[1, 0, 0, 0], &CHAIN_ATTRIBUTES[..12], &[length, 0, 3, 0], &name].concat()
         };
         let found = |names: &[&str]| {
-            let mut found = Found::default();
+            let mut found = Found::of(TABLE);
             names.iter().for_each(|name| found.look_at(NEW_CHAIN, &chain(name)));
             found.generation()
         };
@@ -274,10 +295,10 @@ mod tests {
             assert_eq!(found(unknown), Some(Generation::UNKNOWN), "{unknown:?}");
         }
         let restore = [&[1, 0, 0, 0], CHAIN_ATTRIBUTES].concat();
-        assert_eq!(our_chain(NEW_CHAIN, &restore), Some(("restore", 0)));
+        assert_eq!(chain_of(TABLE, NEW_CHAIN, &restore), Some(("restore", 0)));
         let used = [&restore, b"\x08\0\x06\0\0\0\x01\x02".as_slice()].concat();
-        assert_eq!(our_chain(NEW_CHAIN, &used), Some(("restore", 0x102)));
-        let mut all = Found::default();
+        assert_eq!(chain_of(TABLE, NEW_CHAIN, &used), Some(("restore", 0x102)));
+        let mut all = Found::of(TABLE);
         [&chain(one), &used, &used].into_iter().for_each(|body| all.look_at(NEW_CHAIN, body));
         assert_eq!(all.generation(), Generation::of_chain(one, 2 * 0x102));
     }

@@ -17,6 +17,9 @@ use crate::core::stream::Stream;
 /// A load of 63 uplinks takes some 30 ms; a machine at its limits may be a hundred times slower.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A second more for so many bytes of text. Lists of 100 000 prefixes, some 4 MB, take a second or two.
+const BYTES_A_SECOND: usize = 200_000;
+
 /// How much of what `nft` complains of is kept: its first lines name the cause.
 const COMPLAINT_BYTES: u64 = 2048;
 
@@ -59,9 +62,14 @@ pub enum Error {
         /// What failed.
         source: io::Error,
     },
-    /// It took longer than five seconds and was killed; the kernel has either all of the text or nothing.
-    #[error("cannot {0}: nft did not end within 5 s")]
-    Timeout(Action),
+    /// It took longer than it may and was killed; the kernel has either all of the text or nothing.
+    #[error("cannot {action}: nft did not end within {} s", .after.as_secs())]
+    Timeout {
+        /// What it was run for.
+        action: Action,
+        /// What it may take.
+        after: Duration,
+    },
     /// It refused; nothing was changed.
     #[error("cannot {action}: nft: {status}: {complaint}")]
     Refused {
@@ -84,10 +92,10 @@ pub async fn check(text: &str) -> Result<(), Error> {
     run(Action::Check, text).await
 }
 
-/// Deletes our table; fine where there is none.
-pub async fn drop_table() -> Result<(), Error> {
+/// Deletes a table of ours; fine where there is none.
+pub async fn drop_table(name: &str) -> Result<(), Error> {
     // `destroy table` would say the same, but nft learned it only with 1.0.7.
-    run(Action::Drop, &format!("table inet {TABLE} {{\n}}\ndelete table inet {TABLE}\n")).await
+    run(Action::Drop, &format!("table inet {name} {{\n}}\ndelete table inet {name}\n")).await
 }
 
 /// Has our table, which must be loaded, reset these connections when their near end next sends something.
@@ -134,7 +142,9 @@ async fn run(action: Action, text: &str) -> Result<(), Error> {
         }
     };
     let talk = async { tokio::join!(child.wait(), first_lines(stderr), write) };
-    let (status, complaint, ()) = timeout(PATIENCE, talk).await.map_err(|_| Error::Timeout(action))?;
+    let patience = PATIENCE + Duration::from_secs((text.len() / BYTES_A_SECOND) as u64);
+    let timed_out = |_| Error::Timeout { action, after: patience };
+    let (status, complaint, ()) = timeout(patience, talk).await.map_err(timed_out)?;
     let (status, complaint) = (status.map_err(failed)?, complaint.map_err(failed)?);
     if status.success() { Ok(()) } else { Err(Error::Refused { action, status, complaint }) }
 }

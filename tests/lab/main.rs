@@ -33,6 +33,7 @@ mod networkd_takes;
 mod observers;
 mod odd;
 mod overlap;
+mod policies;
 mod portal;
 mod ppp;
 mod quality;

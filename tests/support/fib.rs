@@ -106,6 +106,7 @@ impl FibRule {
     pub(crate) fn of(rule: &Rule) -> Self {
         let mut fib = FibRule::all(rule.family, rule.pref.0, rule.table);
         (fib.protocol, fib.suppress, fib.text) = (OWNER, rule.suppress_prefixlen, String::new());
+        fib.table = Some(rule.table).filter(|table| *table != TableId::NOWHERE);
         match &rule.selector {
             Selector::All => {}
             Selector::Mark(mark) => fib.mark = Some((mark.value(), mark.mask())),
@@ -131,7 +132,7 @@ impl FibRule {
             (_, _, _, Some(name)) => Selector::Oif(name.clone()),
             _ => Selector::All,
         };
-        let table = self.table.expect("ours lead to a table");
+        let table = self.table.unwrap_or(TableId::NOWHERE);
         let (family, pref, suppress_prefixlen) = (self.family, Pref(self.pref), self.suppress);
         Rule { family, pref, selector, table, suppress_prefixlen }
     }

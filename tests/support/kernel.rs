@@ -14,7 +14,7 @@ use uplinkd::core::layout::{BALANCED_TABLE, Base, Slot};
 use uplinkd::core::net::{
     Device, Family, IfIndex, IfName, Mark, Metric, PerFamily, Pref, TableId, Tos, Weight,
 };
-use uplinkd::core::nft::Generation;
+use uplinkd::core::nft::{Generation, LoadedPolicies};
 use uplinkd::core::observed::{Address, DefaultRoute, Kernel, Link, Neighbour, Observed, OtherRoute};
 use uplinkd::core::route::RouteKey;
 use uplinkd::core::sysctl::Sysctl;
@@ -34,6 +34,7 @@ pub(crate) struct Memory {
     pub(crate) sysctls: BTreeMap<Sysctl, String>,
     pub(crate) originals: BTreeMap<Sysctl, String>,
     pub(crate) ruleset: Option<Generation>,
+    pub(crate) policies: Option<LoadedPolicies>,
     /// Whose flows were moved, as the daemon remembers it.
     pub(crate) moved: BTreeSet<(Slot, Family)>,
     /// Which links systemd-resolved asks.
@@ -72,6 +73,8 @@ impl Memory {
             }
             Change::AdoptFlows(ip, mark) => self.adopted.push((*ip, *mark)),
             Change::DropRuleset => self.ruleset = None,
+            Change::LoadPolicies(table, _) => self.policies = Some(table.loaded()),
+            Change::DropPolicies => self.policies = None,
             Change::MoveFlows(what) => drop(self.moved.insert(what.key())),
             Change::AskResolvers(dev, asked) => {
                 *self.asked.get_mut(dev).ok_or("NoSuchLink")? = *asked;
@@ -212,6 +215,7 @@ impl Memory {
                     .filter_map(|r| r.to_route(|index| self.name(index)))
                     .collect(),
                 ruleset: self.ruleset,
+                policies: self.policies.clone(),
                 sysctls: self.sysctls.clone(),
                 originals: self.originals.clone(),
                 moved: self.moved.clone(),

@@ -9,6 +9,7 @@ use uplinkd::core::change::Change;
 use uplinkd::core::net::Family;
 use uplinkd::core::nft::{Ruleset, Translation};
 use uplinkd::core::uplink::{Leg, Uplink};
+use uplinkd::status::PolicyStatus;
 
 use super::kernel::Memory;
 use super::round::{Daemon, Round};
@@ -86,12 +87,18 @@ fn told(Round { plan, changes }: &Round) -> String {
             if plan.blocks(family) { "; nothing leaves by the managers' own default routes" } else { "" };
         let _ = writeln!(text, "active {family}: {names}{blocked}");
     }
+    for policy in PolicyStatus::all(plan) {
+        let PolicyStatus { name, method, on_failure, ipv4, ipv6, .. } = policy;
+        let (ipv4, ipv6) = (ipv4.said(), ipv6.said());
+        let _ = writeln!(text, "policy {name}: {method}, on failure {on_failure}; ipv4 {ipv4}; ipv6 {ipv6}");
+    }
     text.extend(plan.notes.iter().map(|note| format!("note: {note}\n")));
     text.push('\n');
     for change in changes {
         let _ = writeln!(text, "{change}");
         text += &translations(change);
         text += &forwards(change);
+        text += &policies(change);
     }
     text
 }
@@ -119,6 +126,14 @@ fn chains(ruleset: &Ruleset, beginnings: &[&str]) -> String {
     let meant = |chain: &&str| beginnings.iter().any(|beginning| chain.starts_with(beginning));
     let chains = table.split("\tchain ").filter(meant);
     chains.map(|chain| format!("\tchain {}", chain.trim_end_matches("}\n").trim_end()) + "\n").collect()
+}
+
+/// What the change makes of each policy: how they are matched is the same wherever they are.
+fn policies(change: &Change) -> String {
+    let Change::LoadPolicies(table, over) = change else { return String::new() };
+    let text = table.text(over.as_ref());
+    let chains = text.split("\tchain ").filter(|chain| chain.starts_with("policy_"));
+    chains.map(|chain| format!("\tchain {}", chain.trim_end()) + "\n").collect()
 }
 
 /// Why a leg stands as it does where nobody has probed it.

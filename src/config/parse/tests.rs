@@ -151,7 +151,7 @@ fn wrong_balancing_is_told() {
         ("[balance]\nall-down = 1", "2:1: all-down: no such key here; allowed: method".into()),
         (
             "method = \"priority\"",
-            "1:1: method: no such key here; allowed: all-down, balance, firewall, forward, group, router, uplink"
+            "1:1: method: no such key here; allowed: all-down, balance, firewall, forward, group, policy, router, uplink"
                 .into(),
         ),
         (
@@ -365,8 +365,8 @@ fn only_sections_stand_at_the_top() {
     assert_eq!(
         brief("weight = 2\nuplinks = 1"),
         [
-            "1:1: weight: no such key here; allowed: all-down, balance, firewall, forward, group, router, uplink",
-            "2:1: uplinks: no such key here; did you mean `uplink`? allowed: all-down, balance, firewall, forward, group, router, uplink",
+            "1:1: weight: no such key here; allowed: all-down, balance, firewall, forward, group, policy, router, uplink",
+            "2:1: uplinks: no such key here; did you mean `uplink`? allowed: all-down, balance, firewall, forward, group, policy, router, uplink",
         ]
     );
     let wanted = "is not allowed; sections that begin with [[uplink]]";
@@ -405,7 +405,7 @@ fn a_name_belongs_to_one_link() {
     ];
     let sources = files.map(|(path, text)| Source::new(Path::new(path), text));
     assert_eq!(
-        resolve(&sources, Vec::new()).unwrap_err().to_string(),
+        resolve(&sources, Vec::new(), &Nothing).unwrap_err().to_string(),
         "b.toml:3:8: name: fiber is taken at a.toml:3:8; each uplink needs a name of its own\n    \
          3 | name = 'fiber'\n      \
            |        ^^^^^^^"
@@ -428,7 +428,7 @@ fn problems_keep_the_order_of_files_and_lines() {
     let files = [("0.toml", "weight = 1\ntier = 1"), ("1.toml", "name = 1")];
     let sources = files.map(|(path, text)| Source::new(Path::new(path), text));
     let unreadable = Problem::of_file(Path::new("y.toml"), "cannot be read".to_owned());
-    let problems = resolve(&sources, vec![unreadable]).unwrap_err();
+    let problems = resolve(&sources, vec![unreadable], &Nothing).unwrap_err();
     let places: Vec<String> = problems
         .iter()
         .map(|problem| problem.to_string().split(' ').next().unwrap_or_default().to_owned())

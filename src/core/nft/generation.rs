@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use crate::core::text::{HASH_OF_NOTHING, hash};
+
 /// Which text is loaded, by a hash of it, and how much of it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation {
-    hash: u64,
+    pub(super) hash: u64,
     /// How often the table's chains are used, as the kernel counts it (`use` of `struct nft_chain`,
     /// net/netfilter/nf_tables.h): by each rule that they hold, and by each jump that leads to them.
     pub(super) uses: u32,
@@ -14,9 +16,7 @@ pub struct Generation {
 impl Generation {
     /// A table of our name that is none of ours. It is the hash of no text at all, which no ruleset has,
     /// so it serves none that can be wanted.
-    pub const UNKNOWN: Generation = Generation { hash: Self::FNV_OFFSET, uses: 0 };
-
-    const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    pub const UNKNOWN: Generation = Generation { hash: HASH_OF_NOTHING, uses: 0 };
 
     /// The name of the chain that stands for it.
     pub fn chain(self) -> String {
@@ -36,15 +36,13 @@ impl Generation {
         self.hash == wanted.hash && self.uses >= wanted.uses
     }
 
-    /// FNV-1a (RFC draft-eastlake-fnv): stable over versions of the compiler, which std's hasher is not.
     pub(super) fn of_text(text: &str) -> Self {
-        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        Generation { hash: text.bytes().fold(Self::FNV_OFFSET, step), uses: uses(text) }
+        Generation { hash: hash(text), uses: uses(text) }
     }
 }
 
 /// How often the chains of a text will be used. A rule is a line of its own in it, and each verdict of a map counts.
-fn uses(text: &str) -> u32 {
+pub(super) fn uses(text: &str) -> u32 {
     let is_rule = |line: &&str| !line.starts_with("type ") && !line.starts_with("comment ");
     let rules = text.lines().filter_map(|line| line.strip_prefix("\t\t")).filter(is_rule);
     let of_rule = |rule: &str| 1 + rule.matches("jump ").count() + rule.matches("goto ").count();

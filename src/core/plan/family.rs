@@ -217,7 +217,7 @@ impl<'a> FamilyPlan<'a> {
         let lost = |leg: &Leg| leg.link && matches!(leg.state, State::Down | State::Portal | State::Capped);
         let leaves = |slot: Slot, leg: &Leg| lost(leg) || health.leaving.contains(&(slot, family));
         // What is near goes on: a client on the LAN, or a container, that speaks to this very address.
-        let near: Vec<IpNet> = self.near().collect();
+        let near = near(self.observed, family);
         let moves = self.configured().filter(|(u, leg)| !active.contains(&u.slot) && leaves(u.slot, leg));
         let moves: Vec<_> = moves
             .map(|(uplink, leg)| Move {
@@ -230,18 +230,6 @@ impl<'a> FamilyPlan<'a> {
         if !active.is_empty() {
             self.desired.moves.extend(moves);
         }
-    }
-
-    /// The prefixes that are on some link of this machine.
-    fn near(&self) -> impl Iterator<Item = IpNet> {
-        // A length of 0, which a DHCP server may send, is no network on the link.
-        let own = self.observed.addresses.iter();
-        let own = own.filter(|a| Family::of(a.ip) == self.family && a.prefix_len > 0);
-        let nets: BTreeSet<IpNet> = own
-            .filter_map(|a| IpNet::new(a.peer.unwrap_or(a.ip), a.prefix_len).ok())
-            .map(|net| net.trunc())
-            .collect();
-        nets.into_iter()
     }
 
     /// Foreign default routes in main, best first.
@@ -286,6 +274,17 @@ impl<'a> FamilyPlan<'a> {
         let Some(best) = defaults.first() else { return false };
         defaults.iter().take_while(|d| d.metric == best.metric).all(|d| self.leads_out(&d.hops))
     }
+}
+
+/// The prefixes that are on some link of this machine.
+pub(super) fn near(observed: &Observed, family: Family) -> Vec<IpNet> {
+    // A length of 0, which a DHCP server may send, is no network on the link.
+    let own = observed.addresses.iter().filter(|a| Family::of(a.ip) == family && a.prefix_len > 0);
+    let nets: BTreeSet<IpNet> = own
+        .filter_map(|a| IpNet::new(a.peer.unwrap_or(a.ip), a.prefix_len).ok())
+        .map(|net| net.trunc())
+        .collect();
+    Vec::from_iter(nets)
 }
 
 /// The metric of our default where no uplink has one of its own: behind every manager's usual ones.

@@ -35,10 +35,14 @@ fn table_byte(table: TableId) -> u8 {
 pub(super) fn rule(rule: &Rule) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = address_family(rule.family);
-    message.header.action = RuleAction::ToTable;
-    message.header.table = table_byte(rule.table);
     message.attributes.push(RuleAttribute::Priority(rule.pref.0));
-    message.attributes.push(RuleAttribute::Table(rule.table.0));
+    if rule.table == TableId::NOWHERE {
+        message.header.action = RuleAction::Unreachable;
+    } else {
+        message.header.action = RuleAction::ToTable;
+        message.header.table = table_byte(rule.table);
+        message.attributes.push(RuleAttribute::Table(rule.table.0));
+    }
     message.attributes.push(RuleAttribute::Protocol(RouteProtocol::from(OWNER)));
     if let Some(len) = rule.suppress_prefixlen {
         message.attributes.push(RuleAttribute::SuppressPrefixLen(len));
@@ -145,7 +149,9 @@ impl RuleFields {
 pub(super) fn parse_rule(family: Family, message: &RuleMessage) -> Result<Rule, ForeignRule> {
     let fields = RuleFields::of(message);
     let header = &message.header;
-    let plain = header.action == RuleAction::ToTable
+    let to_table = header.action == RuleAction::ToTable && fields.table != TableId::NOWHERE.0;
+    let refuses = header.action == RuleAction::Unreachable && fields.table == TableId::NOWHERE.0;
+    let plain = (to_table || refuses)
         && fields.more.is_empty()
         && !fields.realm
         && !header.flags.contains(RuleFlags::Invert);

@@ -34,7 +34,7 @@ impl FamilyPlan<'_> {
         let refused = resolvers.idle.contains(&(uplink.slot, self.family));
         let Some(hops) = self.way(uplink, leg, refused) else { return Vec::new() };
         let src = leg.source().filter(|ip| ip.is_ipv4() && !hops.is_empty());
-        let near: Vec<IpNet> = self.near().collect();
+        let near = super::near(self.observed, self.family);
         let beyond = |ip: &&IpAddr| leaves_the_link(**ip) && !near.iter().any(|net| net.contains(*ip));
         // Those answer anybody, so that there is no need to refuse them to whoever asks them by choice.
         let refusable = |ip: &&IpAddr| !refused || !is_public_resolver(**ip);

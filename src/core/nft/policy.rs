@@ -1,0 +1,331 @@
+//! The table of policies as text: which traffic takes which uplink, whatever the default route says.
+//!
+//! It is a table of its own, beside the one that every router has, because it lives otherwise. That one is replaced whole;
+//! this one is flushed of its rules and written anew, so that the lists of addresses, which may be long, and the memory of
+//! who was on which uplink stay. Nothing is changed by element: for such a command nft reads everybody's sets first.
+//!
+//! A flow's first packet meets it, in nat-type chains: what comes from behind in prerouting, ahead of routing; what this
+//! machine sends in output, where a mark alone routes nothing anew, so a route-type chain behind it does. The first match is
+//! found as [`ranges`](crate::core::policy::ranges) tells, with the packet's own mark as the word: it is known to be 0 when
+//! it comes here, and is set for good when it leaves.
+//!
+//! Refuses to know who can carry what; that is a [`Verdict`].
+
+mod criteria;
+mod sticky;
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Write};
+
+use ipnet::IpNet;
+
+use self::criteria::{BEHIND, BOTH, Criterion, OWN, Round};
+use self::sticky::Sticky;
+use super::generation::uses;
+use super::{Generation, joined};
+use crate::core::layout::{MARK_MASK, Slot};
+use crate::core::net::{Family, IfName, PerFamily};
+use crate::core::policy::prefixes::{BY_ADDRESS, Prefixes, map};
+use crate::core::policy::ranges::Bits;
+use crate::core::policy::{Policy, Traffic, Way};
+use crate::core::text::hash;
+
+/// The name of the table, family `inet`.
+pub const POLICY_TABLE: &str = "uplinkd_policy";
+
+/// What becomes of a policy's traffic of one family now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Verdict {
+    /// The policy is looked past.
+    #[default]
+    Skip,
+    /// It goes as if there were no policies.
+    Pass,
+    /// It is refused.
+    Refuse,
+    /// Each new flow takes one of these, by their shares.
+    Take(Vec<(Slot, u16)>),
+}
+
+/// A policy at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing<'a> {
+    /// What was configured.
+    pub policy: &'a Policy,
+    /// The interfaces that it speaks of, by name.
+    pub interfaces: Vec<IfName>,
+    /// What becomes of its traffic.
+    pub verdict: PerFamily<Verdict>,
+}
+
+/// What the policies look at beside the packet.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Surroundings {
+    /// The interfaces of uplinks: what comes in by one is somebody's who has chosen his way already.
+    pub uplinks: Vec<IfName>,
+    /// What is reached without a gateway, and so stays where it is; without overlaps.
+    pub near: Vec<IpNet>,
+}
+
+/// The table, ready to be loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyTable {
+    /// All but what is in the maps by address.
+    body: String,
+    prefixes: Prefixes,
+    rounds: usize,
+    /// In one line.
+    summary: String,
+}
+
+/// The table that is loaded.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LoadedPolicies {
+    /// Which text, and how much of it.
+    pub generation: Generation,
+    /// Its chains.
+    pub chains: BTreeSet<String>,
+}
+
+impl PolicyTable {
+    /// Writes the table.
+    pub fn new(around: &Surroundings, policies: &[Standing], prefixes: &Prefixes) -> Self {
+        let rounds = Round::all(policies);
+        let mut kept = prefixes.kept.clone();
+        let mut text: String = rounds.iter().map(|round| round.criteria(&mut kept)).collect();
+        for (place, standing) in policies.iter().enumerate() {
+            text += &standing.chains(place);
+        }
+        let decide = |is_here: fn(&Traffic) -> bool, more: &'static [Criterion]| -> Vec<String> {
+            rounds.iter().flat_map(|round| round.decision(is_here, &[&BOTH, more], policy_chain)).collect()
+        };
+        text += &chain("behind", &decide(|traffic| !traffic.is_own(), &BEHIND));
+        text += &chain("here", &decide(|traffic| !traffic.is_behind(), &OWN));
+        let keeps = kept
+            .iter()
+            .map(|bits| chain(&keep(*bits), &[format!("meta mark set meta mark & {:#010x}", bits.0)]));
+        let body = keeps.collect::<String>() + &takes(policies) + &text + &around.hooks();
+        let name = |standing: &Standing| standing.policy.name.clone();
+        let summary = policies.iter().map(name).collect::<Vec<_>>().join(", ");
+        PolicyTable { body, prefixes: prefixes.clone(), rounds: rounds.len(), summary }
+    }
+
+    /// Which generation this is.
+    pub fn generation(&self) -> Generation {
+        let uses = uses(&self.body) + u32::try_from(self.prefixes.count).unwrap_or(u32::MAX);
+        Generation { hash: hash(&(self.body.clone() + &self.marker())), uses }
+    }
+
+    /// The chain that tells which prefixes are loaded, and for how many rounds there are maps.
+    fn marker(&self) -> String {
+        format!("{PREFIXES}{:016x}_{}", self.prefixes.hash, self.rounds)
+    }
+
+    /// As it will be when it is loaded.
+    pub fn loaded(&self) -> LoadedPolicies {
+        let chains = self.body.lines().filter_map(|line| line.strip_prefix("\tchain ")?.strip_suffix(" {"));
+        let chains = chains.map(str::to_owned).chain([self.generation().chain(), self.marker()]).collect();
+        LoadedPolicies { generation: self.generation(), chains }
+    }
+
+    /// The text for `nft -f -`: makes the table what it should be, from what is loaded, in one transaction.
+    pub fn text(&self, over: Option<&LoadedPolicies>) -> String {
+        let over = over.filter(|loaded| loaded.generation != Generation::UNKNOWN);
+        let kept = over.is_some_and(|loaded| loaded.chains.contains(&self.marker()));
+        let begin = match over {
+            Some(loaded) => self.cleared(loaded, kept),
+            None => format!("delete table inet {POLICY_TABLE}\n"),
+        };
+        let mut maps = String::new();
+        for round in 0..self.rounds {
+            for ((criterion, _), family) in BY_ADDRESS.iter().flat_map(|by| Family::BOTH.map(|f| (by, f))) {
+                let name = map(criterion, family, round);
+                let all = self.prefixes.elements.iter().find(|(of, _)| *of == name).filter(|_| !kept);
+                let all =
+                    all.map(|(_, all)| format!("\t\telements = {{\n{all}\n\t\t}}\n")).unwrap_or_default();
+                let kind = if family == Family::V4 { "ipv4_addr" } else { "ipv6_addr" };
+                let _ =
+                    write!(maps, "\tmap {name} {{\n\t\ttype {kind} : verdict; flags interval;\n{all}\t}}\n");
+            }
+        }
+        let markers = chain(&self.generation().chain(), &[]) + &chain(&self.marker(), &[]);
+        let body = &self.body;
+        // The chains stand ahead of the maps, whose elements lead to them.
+        format!(
+            "table inet {POLICY_TABLE} {{\n}}\n{begin}table inet {POLICY_TABLE} {{\n{markers}{}{body}{maps}}}\n",
+            sticky::maps(body)
+        )
+    }
+
+    /// Takes out what is loaded and not wanted any more.
+    fn cleared(&self, loaded: &LoadedPolicies, kept: bool) -> String {
+        let mut text = format!("flush table inet {POLICY_TABLE}\n");
+        let rounds = loaded.chains.iter().find_map(|chain| chain.strip_prefix(PREFIXES)?.split('_').nth(1));
+        let rounds: usize = rounds.and_then(|rounds| rounds.parse().ok()).unwrap_or_default();
+        for round in (0..rounds).filter(|_| !kept) {
+            let of_round = BY_ADDRESS.iter().flat_map(|(by, _)| Family::BOTH.map(|f| map(by, f, round)));
+            let verb = if round < self.rounds { "flush" } else { "delete" };
+            for name in of_round {
+                let _ = writeln!(text, "{verb} map inet {POLICY_TABLE} {name}");
+            }
+        }
+        let wanted = self.loaded().chains;
+        for chain in loaded.chains.difference(&wanted) {
+            let _ = writeln!(text, "delete chain inet {POLICY_TABLE} {chain}");
+            if let Some(name) = sticky::map_of(chain) {
+                let _ = writeln!(text, "delete map inet {POLICY_TABLE} {name}");
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Display for PolicyTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "table inet {POLICY_TABLE}, generation {}: {}", self.generation(), self.summary)?;
+        match self.prefixes.count {
+            0 => Ok(()),
+            count => write!(f, "; {count} elements by address"),
+        }
+    }
+}
+
+/// The beginning of the name of the chain that tells which prefixes are loaded.
+const PREFIXES: &str = "prefixes_";
+
+/// The name of the chain that leaves some policies of a round.
+fn keep(bits: Bits) -> String {
+    format!("keep_{:08x}", bits.0)
+}
+
+/// A chain of these rules.
+fn chain(name: &str, rules: &[String]) -> String {
+    let rules: String = rules.iter().map(|rule| format!("\t\t{rule}\n")).collect();
+    format!("\tchain {name} {{\n{rules}\t}}\n")
+}
+
+/// The name of the chain of a policy.
+fn policy_chain(place: usize) -> String {
+    format!("policy_{place}")
+}
+
+impl Standing<'_> {
+    /// Whether packets of a family can be for it.
+    fn is_in_force(&self, family: Family) -> bool {
+        self.verdict[family] != Verdict::Skip && self.policy.traffic.can_be(family)
+    }
+
+    /// What is done with a flow for which it is the first match.
+    fn chains(&self, place: usize) -> String {
+        let mut rules = vec![format!("comment \"{}\"", self.policy.name), "meta mark set 0".to_owned()];
+        let mut beside = String::new();
+        for family in Family::BOTH {
+            let shares = match &self.verdict[family] {
+                Verdict::Take(shares) => shares.as_slice(),
+                _ => &[],
+            };
+            if let Way::Persistence(stick) = self.policy.way {
+                beside += &Sticky::new(&self.policy.name, stick, family, shares).chains();
+            }
+            if self.verdict[family] == Verdict::Refuse {
+                rules.push(format!("meta nfproto {family} goto refused"));
+            }
+            if shares.is_empty() {
+                continue;
+            }
+            if self.policy.way != Way::Enforced {
+                // What is met in its midst ran before it could be seen, and would break where it is moved.
+                rules.push(format!("meta nfproto {family} tcp flags & (syn | ack) != syn return"));
+            }
+            let take = match self.policy.way {
+                Way::Persistence(stick) => {
+                    format!("goto {}", Sticky::new(&self.policy.name, stick, family, shares).chain())
+                }
+                Way::Weighted | Way::Priority | Way::Enforced => by_turns(shares),
+            };
+            rules.push(format!("meta nfproto {family} {take}"));
+        }
+        beside + &chain(&policy_chain(place), &rules)
+    }
+}
+
+/// Each in turn, as often as its share says.
+fn by_turns(shares: &[(Slot, u16)]) -> String {
+    let divisor = shares.iter().map(|(_, weight)| *weight).fold(0, gcd).max(1);
+    let mut total = 0;
+    let mut element = |(slot, weight): &(Slot, u16)| {
+        let from = total;
+        total += u32::from(weight / divisor);
+        format!("{from}-{} : goto take_{slot}", total - 1)
+    };
+    let elements: Vec<_> = shares.iter().map(&mut element).collect();
+    match shares {
+        [(only, _)] => format!("goto take_{only}"),
+        _ => format!("numgen inc mod {total} vmap {{ {} }}", elements.join(", ")),
+    }
+}
+
+fn gcd(a: u16, b: u16) -> u16 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// The chains that give a flow to an uplink, and the one that gives it to none.
+fn takes(policies: &[Standing]) -> String {
+    let taken = policies.iter().flat_map(|one| Family::BOTH.map(|family| &one.verdict[family]));
+    let slots: BTreeSet<Slot> = taken
+        .filter_map(|verdict| match verdict {
+            Verdict::Take(shares) => Some(shares.iter().map(|(slot, _)| *slot)),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let take = |slot: &Slot| {
+        let rule = format!("ct mark set ct mark & {:#010x} | {:#010x}", !MARK_MASK, slot.mark().value());
+        chain(&format!("take_{slot}"), &[rule])
+    };
+    let refused = ["meta l4proto tcp reject with tcp reset", "reject with icmpx host-unreachable"];
+    slots.iter().map(take).collect::<String>() + &chain("refused", &refused.map(str::to_owned))
+}
+
+impl Surroundings {
+    /// The chains with hooks. What carries a mark is somebody's, or has its uplink; and what is near, of this machine, or led
+    /// elsewhere than out of an uplink by main or by a VPN, is nobody's to move.
+    fn hooks(&self) -> String {
+        let ours = format!("ct mark & {MARK_MASK:#010x}");
+        let names: Vec<_> = self.uplinks.iter().map(|name| format!("\"{name}\"")).collect();
+        let names = (!names.is_empty()).then(|| format!("{{ {} }}", names.join(", ")));
+        let among = |what: &str| names.as_ref().map(|names| format!("{what} {names}"));
+        let (mut near_4, mut near_6) = (Vec::new(), Vec::new());
+        for net in &self.near {
+            match net {
+                IpNet::V4(net) => near_4.push(net),
+                IpNet::V6(net) => near_6.push(net),
+            }
+        }
+        let mut spared = vec!["fib daddr type { local, broadcast, multicast, anycast } return".to_owned()];
+        for (word, near) in [("ip", joined(&near_4)), ("ip6", joined(&near_6))] {
+            if !near.is_empty() {
+                spared.push(format!("{word} daddr {{ {near} }} return"));
+            }
+        }
+        let marked = ["meta mark != 0 return".to_owned(), format!("{ours} != 0 return")];
+        let mut behind = vec!["type nat hook prerouting priority dstnat - 10; policy accept;".to_owned()];
+        behind.extend(marked.clone());
+        behind.extend(among("iifname").map(|rule| format!("{rule} return")));
+        behind.extend(spared.clone());
+        let elsewhere = among("fib daddr oifname !=").map(|rule| format!("{rule} ")).unwrap_or_default();
+        behind.push(format!("fib daddr oif exists {elsewhere}return"));
+        behind.extend(["jump behind".to_owned(), format!("meta mark set {ours}")]);
+        let mut here = vec!["type nat hook output priority -110; policy accept;".to_owned()];
+        here.extend(marked);
+        here.push(among("oifname !=").map_or("return".into(), |rule| format!("{rule} return")));
+        here.extend(spared);
+        here.push("jump here".to_owned());
+        // All output chains of nat stand at -100, whatever they say: ahead of that nothing would be decided yet.
+        let again = [
+            "type route hook output priority -99; policy accept;".to_owned(),
+            format!("meta mark 0 {ours} != 0 meta mark set {ours}"),
+        ];
+        chain("from_behind", &behind) + &chain("from_here", &here) + &chain("route_anew", &again)
+    }
+}

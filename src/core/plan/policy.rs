@@ -1,0 +1,165 @@
+//! What the policies make of the uplinks at this moment: who carries the traffic of each.
+//!
+//! Refuses to know how packets are matched; that is our table's text.
+
+use std::collections::BTreeSet;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::family::near;
+use super::{Desired, Observed};
+use crate::config::Config;
+use crate::core::balance::{self, Candidate};
+use crate::core::layout::{Base, Slot};
+use crate::core::net::{Family, PerFamily, TableId, UplinkName};
+use crate::core::nft::{PolicyTable, Standing, Surroundings, Verdict};
+use crate::core::policy::{OnFailure, Policy, Way};
+use crate::core::rule::{Rule, Selector};
+use crate::core::slots::Slots;
+use crate::core::uplink::Uplink;
+
+/// A policy as it stands, for the status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyPlan {
+    /// What people call it.
+    pub name: String,
+    /// Where it is configured.
+    pub origin: String,
+    /// How it chooses.
+    pub way: Way,
+    /// What becomes of its traffic while none of its uplinks can carry it.
+    pub on_failure: OnFailure,
+    /// What becomes of it now.
+    pub verdict: PerFamily<Verdict>,
+}
+
+/// Plans them all.
+pub(super) fn policies(
+    config: &Config,
+    observed: &Observed,
+    uplinks: &[Uplink],
+    candidates: &PerFamily<Vec<Candidate>>,
+    desired: &mut Desired,
+) -> Vec<PolicyPlan> {
+    if config.policies.is_empty() {
+        return Vec::new();
+    }
+    let standing: Vec<_> = (config.policies.iter())
+        .map(|policy| Standing {
+            policy,
+            interfaces: interfaces(policy, observed),
+            verdict: PerFamily::from_fn(|f| verdict(policy, uplinks, &candidates[f], f)),
+        })
+        .collect();
+    let around = Surroundings {
+        uplinks: uplinks.iter().filter(|u| !u.leads_nowhere()).map(|u| u.dev.name.clone()).collect(),
+        near: stays(observed),
+    };
+    desired.policies = Some(PolicyTable::new(&around, &standing, &config.prefixes));
+    let plan = |one: Standing| PolicyPlan {
+        name: one.policy.name.clone(),
+        origin: one.policy.origin.clone(),
+        way: one.policy.way,
+        on_failure: one.policy.on_failure,
+        verdict: one.verdict,
+    };
+    standing.into_iter().map(plan).collect()
+}
+
+/// What becomes of a policy's traffic of one family.
+fn verdict(policy: &Policy, uplinks: &[Uplink], candidates: &[Candidate], family: Family) -> Verdict {
+    if !policy.traffic.can_be(family) {
+        return Verdict::Skip;
+    }
+    let usable = usable(policy, uplinks, candidates, family);
+    let chosen = match policy.way {
+        Way::Priority => &usable[..usable.len().min(1)],
+        Way::Weighted | Way::Persistence(_) | Way::Enforced => &usable,
+    };
+    match (chosen, policy.on_failure) {
+        ([], OnFailure::Next) => Verdict::Skip,
+        ([], OnFailure::Block) => Verdict::Refuse,
+        ([], OnFailure::Default) => Verdict::Pass,
+        (chosen, _) => Verdict::Take(chosen.iter().map(|u| (u.slot, u.weight.get())).collect()),
+    }
+}
+
+/// The uplinks of a policy that can carry what is new, of these those that do best, the first first.
+///
+/// Tiers say who is to be used when nobody says otherwise; where a policy names its uplinks, it does.
+fn usable<'a>(
+    policy: &Policy,
+    uplinks: &'a [Uplink],
+    candidates: &[Candidate],
+    family: Family,
+) -> Vec<&'a Uplink> {
+    let of = |slot: Slot| uplinks.iter().find(|uplink| uplink.slot == slot);
+    if policy.uplinks.is_empty() {
+        return balance::ready(candidates).iter().filter_map(|one| of(one.slot)).collect();
+    }
+    let named = policy.uplinks.iter().filter_map(|name| uplinks.iter().find(|uplink| uplink.name == *name));
+    let able: Vec<_> = named.filter_map(|u| Some((u.legs[family].preference()?, u))).collect();
+    let best = able.iter().map(|(preference, _)| *preference).min();
+    able.into_iter().filter(|(preference, _)| Some(*preference) == best).map(|(_, u)| u).collect()
+}
+
+/// The interfaces that a policy speaks of, of those that there are.
+fn interfaces(policy: &Policy, observed: &Observed) -> Vec<crate::core::net::IfName> {
+    let meant = |name| policy.traffic.interface.iter().any(|pattern| pattern.matches(name));
+    observed.links.iter().map(|link| &link.name).filter(|name| meant(name)).cloned().collect()
+}
+
+/// The prefixes to which nothing is moved: those on the links, and those that never leave one.
+fn stays(observed: &Observed) -> Vec<IpNet> {
+    let always = ["169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32"];
+    let mut four: Vec<Ipv4Net> = always.iter().filter_map(|net| net.parse().ok()).collect();
+    let mut six: Vec<Ipv6Net> = ["fe80::/10", "ff00::/8"].iter().filter_map(|net| net.parse().ok()).collect();
+    for net in Family::BOTH.into_iter().flat_map(|family| near(observed, family)) {
+        match net {
+            IpNet::V4(net) => four.push(net),
+            IpNet::V6(net) => six.push(net),
+        }
+    }
+    let (four, six) = (Ipv4Net::aggregate(&four), Ipv6Net::aggregate(&six));
+    four.into_iter().map(IpNet::V4).chain(six.into_iter().map(IpNet::V6)).collect()
+}
+
+/// The uplinks that a policy enforces, by slot: also of those that are away.
+pub(super) fn enforced(config: &Config, slots: &Slots) -> BTreeSet<Slot> {
+    let names = config.policies.iter().filter(|policy| policy.way == Way::Enforced);
+    names.flat_map(|policy| &policy.uplinks).filter_map(|name| slots.named(name)).map(|e| e.slot).collect()
+}
+
+/// What has the mark of an uplink that is enforced, and finds no way by it, is refused: ahead of the rules by address, by
+/// which what this machine sends would find another.
+pub(super) fn refusals(family: Family, base: Base, slots: &BTreeSet<Slot>) -> impl Iterator<Item = Rule> {
+    slots.iter().map(move |slot| Rule {
+        family,
+        pref: base.enforced(),
+        selector: Selector::Mark(slot.mark()),
+        table: TableId::NOWHERE,
+        suppress_prefixlen: None,
+    })
+}
+
+/// What people should know of the policies.
+pub(super) fn notes(config: &Config, slots: &Slots) -> Vec<String> {
+    let mut notes = Vec::new();
+    for policy in &config.policies {
+        let unknown = policy.uplinks.iter().filter(|name| slots.named(name).is_none());
+        notes.extend(unknown.map(|name| unknown_uplink(policy, name, slots)));
+        notes.extend(policy.notes.iter().map(|note| format!("policy {}: {note}", policy.name)));
+    }
+    notes
+}
+
+fn unknown_uplink(policy: &Policy, name: &UplinkName, slots: &Slots) -> String {
+    let known: BTreeSet<_> = slots.entries().iter().map(|entry| entry.name.as_str()).collect();
+    let known = Vec::from_iter(known).join(", ");
+    format!(
+        "policy {} ({}): no uplink is called {name}; there are {}",
+        policy.name,
+        policy.origin,
+        if known.is_empty() { "none yet" } else { &known }
+    )
+}

@@ -1,0 +1,77 @@
+//! What the status tells of policies.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::net::Family;
+use crate::core::nft::Verdict;
+use crate::core::plan::{Plan, PolicyPlan};
+
+/// One policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// What people call it.
+    pub name: String,
+    /// Where it is configured: file and line.
+    pub origin: String,
+    /// How it chooses: `weighted`, `priority`, `enforced` or `persistence`.
+    pub method: String,
+    /// What becomes of its traffic while none of its uplinks can carry it: `next`, `block` or `default`.
+    pub on_failure: String,
+    /// What becomes of its IPv4 traffic now.
+    pub ipv4: PolicyLeg,
+    /// What becomes of its IPv6 traffic now.
+    pub ipv6: PolicyLeg,
+}
+
+/// What becomes of a policy's traffic of one family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyLeg {
+    /// `used`; or, while no uplink of it can carry it, and where it cannot be of this family, `next`, `blocked` or `default`.
+    pub state: String,
+    /// The uplinks that new flows take.
+    pub uplinks: Vec<String>,
+}
+
+impl PolicyStatus {
+    /// All of a plan's, in their order.
+    pub fn all(plan: &Plan) -> Vec<Self> {
+        plan.policies.iter().map(|policy| PolicyStatus::of(policy, plan)).collect()
+    }
+
+    fn of(policy: &PolicyPlan, plan: &Plan) -> Self {
+        let leg = |family: Family| {
+            let state = match &policy.verdict[family] {
+                Verdict::Skip => "next",
+                Verdict::Pass => "default",
+                Verdict::Refuse => "blocked",
+                Verdict::Take(_) => "used",
+            };
+            let shares = match &policy.verdict[family] {
+                Verdict::Take(shares) => shares.as_slice(),
+                _ => &[],
+            };
+            let names = shares.iter().filter_map(|(slot, _)| plan.name_of(*slot));
+            PolicyLeg { state: state.to_owned(), uplinks: names.map(ToString::to_string).collect() }
+        };
+        PolicyStatus {
+            name: policy.name.clone(),
+            origin: policy.origin.clone(),
+            method: policy.way.to_string(),
+            on_failure: policy.on_failure.to_string(),
+            ipv4: leg(Family::V4),
+            ipv6: leg(Family::V6),
+        }
+    }
+}
+
+impl PolicyLeg {
+    /// In a few words.
+    pub fn said(&self) -> String {
+        match self.state.as_str() {
+            "used" => self.uplinks.join(", "),
+            "next" => "next policy".to_owned(),
+            "default" => "default route".to_owned(),
+            other => other.to_owned(),
+        }
+    }
+}
