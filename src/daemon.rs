@@ -26,7 +26,6 @@ use crate::config::{self, Config};
 use crate::core::balance::Method;
 use crate::core::health::{Health, Manual};
 use crate::core::layout::Slot;
-use crate::core::net::PerFamily;
 use crate::exit;
 use crate::kernel::rtnl;
 use crate::notify;
@@ -136,14 +135,15 @@ pub async fn once(options: Options) -> Result<(), Error> {
     let (nudger, _nudges) = mpsc::channel(16);
     let bus = Bus::start(nudger);
     let mut rounds = Rounds::new(&options.dirs, config, Default::default())?;
-    // Nobody asks or counts, but what is used up stays so.
+    // Nobody asks or counts, but what is used up stays so, and who was chosen is.
     let health = Health { usages: Quotas::new(&options.dirs).usages(), ..Health::default() };
+    let choices = Metering::new(Default::default(), state::load_choices(&options.dirs)).choices();
     let mut pace = Pace::default();
     let mut last = Vec::new();
     // The kernel can be busy changing under us; a few rounds settle it.
     for _ in 0..10 {
         bus.settled().await;
-        let outcome = rounds.round(&bus.state(), &health, &PerFamily::default()).await?;
+        let outcome = rounds.round(&bus.state(), &health, &choices).await?;
         if outcome.settled() {
             return Ok(());
         }
