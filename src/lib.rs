@@ -177,6 +177,7 @@
 //! between ISPs that fail on demand, and counts packets. CONTRIBUTING.md tells how to run them.
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod core;
 pub mod daemon;

@@ -14,12 +14,14 @@ use tracing::{info, warn};
 
 use self::managers::Managers;
 use self::resolvers::Resolvers;
+use crate::clock;
 use crate::core::change::Change;
 use crate::core::diff::{Desired, Move};
 use crate::core::layout::Slot;
 use crate::core::net::{Family, Mark};
 use crate::core::nft::{POLICY_TABLE, TABLE};
 use crate::core::observed::{Kernel, Observed};
+use crate::core::policy::Moment;
 use crate::core::sysctl::Sysctl;
 use crate::kernel::flows::{self, Released};
 use crate::kernel::rtnl::{self, Rtnl};
@@ -102,6 +104,7 @@ impl World {
             tokio::join!(self.rtnl.look(), self.managers.ask(bus), networkd, self.resolvers.look(bus));
         let mut observed = routing(view?);
         observed.networkd = networkd;
+        observed.moment = Moment::of(clock::local());
         (observed.offers, observed.unheard) = offers::read(Path::new(offers::FOLDER));
         self.look_beside(&mut observed).await;
         let hearing = self.managers.take_in(told, &mut observed);

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::keys::{Key, Kind, Value};
 use super::matcher::Pattern;
 use crate::core::net::{MacAddr, UplinkName};
-use crate::core::policy::{OnFailure, Same, Way};
+use crate::core::policy::{Hours, OnFailure, Same, Way};
 
 /// What reading the configuration needs of the machine.
 pub trait Outside {
@@ -64,6 +64,7 @@ pub struct TrafficDraft {
     pub(super) mac: Vec<MacAddr>,
     pub(super) user: Vec<Account>,
     pub(super) group: Vec<Account>,
+    pub(super) time: Vec<Hours>,
 }
 
 /// Addresses, or where they are listed.
@@ -159,7 +160,7 @@ const NETS: &str = "an address, a prefix like 192.0.2.0/24 or 2001:db8::/32, the
                     line, or a list of such";
 
 /// The keys of a policy's `match`.
-pub static TRAFFIC: [Key<TrafficDraft>; 9] = [
+pub static TRAFFIC: [Key<TrafficDraft>; 10] = [
     Key {
         name: "from",
         allowed: NETS,
@@ -222,6 +223,13 @@ pub static TRAFFIC: [Key<TrafficDraft>; 9] = [
         help: "the group of the program of this machine that sends it",
         kind: Kind::Several,
         put: |draft, value| account(value).map(|group| draft.group.push(group)),
+    },
+    Key {
+        name: "time",
+        allowed: Hours::ALLOWED,
+        help: "when it is sent",
+        kind: Kind::Texts,
+        put: |draft, value| value.text()?.parse().ok().map(|hours| draft.time.push(hours)),
     },
 ];
 

@@ -14,6 +14,7 @@ use super::health::Connectivity;
 use super::layout::Slot;
 use super::net::{Device, Family, IfIndex, IfName, MacAddr, Metric, PerFamily, Pref, TableId};
 use super::nft::{Generation, LoadedPolicies};
+use super::policy::Moment;
 use super::route::Route;
 use super::rule::Rule;
 use super::sysctl::Sysctl;
@@ -46,6 +47,8 @@ pub struct Observed {
     pub offers: Vec<Offer>,
     /// What systemd-networkd does to routes and rules of others; none where it does not run.
     pub networkd: Option<Tending>,
+    /// What time it is, where the machine is.
+    pub moment: Moment,
     /// Managers, buses and offers that could not be asked or read, in words for the status.
     pub unheard: Vec<String>,
 }

@@ -15,6 +15,7 @@ mod sysctls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -58,6 +59,8 @@ pub struct Plan {
     pub router: RouterPlan,
     /// What becomes of the traffic of each policy, in their order.
     pub policies: Vec<PolicyPlan>,
+    /// After what time at the earliest the clock alone makes another plan; none where it never does.
+    pub lasts: Option<Duration>,
     /// The memory of slots, brought up to date.
     pub slots: Slots,
     /// What people should know.
@@ -157,7 +160,8 @@ pub fn plan(
     notes.extend(observed.unheard.iter().cloned());
     let notes = notes.iter().map(|note| on_one_line(note)).collect();
     let idle_resolvers = resolvers.idle;
-    Plan { desired, uplinks, active, ready, idle_resolvers, router, policies, slots, notes }
+    let lasts = policy::changes_after(config, observed.moment);
+    Plan { desired, uplinks, active, ready, idle_resolvers, router, policies, lasts, slots, notes }
 }
 
 /// Uplinks of which nobody says when they are full, though the method asks for it.

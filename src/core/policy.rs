@@ -6,6 +6,7 @@
 //!
 //! Refuses to know how it was written, and how packets are looked at.
 
+pub mod hours;
 pub mod prefixes;
 pub mod ranges;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::hours::{Hours, Moment};
 pub use self::prefixes::Prefixes;
 use super::net::{Family, MacAddr, UplinkName};
 use crate::config::Pattern;
@@ -149,6 +151,8 @@ pub struct Traffic {
     pub user: Vec<(u32, u32)>,
     /// Groups of those programs.
     pub group: Vec<(u32, u32)>,
+    /// When it is sent; packets are not asked for that, the whole policy is in force or not.
+    pub time: Vec<Hours>,
 }
 
 /// The protocols with ports in the usual place: TCP, UDP, DCCP, SCTP, UDP-Lite.
@@ -168,6 +172,11 @@ impl Traffic {
     /// Only what programs of this machine send can match.
     pub fn is_own(&self) -> bool {
         !self.user.is_empty() || !self.group.is_empty()
+    }
+
+    /// Whether this is the time for it.
+    pub fn is_in_time(&self, now: Moment) -> bool {
+        self.time.is_empty() || self.time.iter().any(|hours| hours.has(now))
     }
 
     /// Whether packets of a family can match.

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
-use time::{OffsetDateTime, UtcOffset};
 use tracing::warn;
 
 use crate::core::layout::Slot;
@@ -141,9 +140,6 @@ impl Quotas {
 
 /// The date where the machine is, as far as it knows, and for how long it has been up.
 fn clock() -> Clock {
-    // Somebody may have moved it; where that cannot be looked up now, the former zone counts.
-    let _ = time::util::refresh_tz();
-    let zone = UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC);
     let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
-    Clock { today: OffsetDateTime::now_utc().to_offset(zone).date(), uptime }
+    Clock { today: crate::clock::local().date(), uptime }
 }

@@ -136,6 +136,8 @@ impl Rounds {
         let missing = diff(&plan.desired, &observed.kernel);
         let Sifted { now: changes, due } = self.contest.sift(missing, steady, Instant::now());
         self.remember(&plan, &slots);
+        let by_clock = plan.lasts.map(|lasts| Instant::now() + lasts);
+        let due = [due, by_clock].into_iter().flatten().min();
         let report = self.world.apply(&changes).await;
         let made = changes.iter().filter(|change| report.failed.iter().all(|(failed, _)| failed != *change));
         self.contest.made(made, steady, Instant::now());

@@ -26,7 +26,8 @@ pub struct PolicyStatus {
 /// What becomes of a policy's traffic of one family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyLeg {
-    /// `used`; or, while no uplink of it can carry it, and where it cannot be of this family, `next`, `blocked` or `default`.
+    /// `used`; or, while no uplink of it can carry it, and where it cannot be of this family, `next`, `blocked` or `default`;
+    /// or `off` while it is not its time.
     pub state: String,
     /// The uplinks that new flows take.
     pub uplinks: Vec<String>,
@@ -41,6 +42,7 @@ impl PolicyStatus {
     fn of(policy: &PolicyPlan, plan: &Plan) -> Self {
         let leg = |family: Family| {
             let state = match &policy.verdict[family] {
+                Verdict::Skip if !policy.in_time => "off",
                 Verdict::Skip => "next",
                 Verdict::Pass => "default",
                 Verdict::Refuse => "blocked",
@@ -70,6 +72,7 @@ impl PolicyLeg {
         match self.state.as_str() {
             "used" => self.uplinks.join(", "),
             "next" => "next policy".to_owned(),
+            "off" => "not now".to_owned(),
             "default" => "default route".to_owned(),
             other => other.to_owned(),
         }

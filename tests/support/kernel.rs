@@ -16,6 +16,7 @@ use uplinkd::core::net::{
 };
 use uplinkd::core::nft::{Generation, LoadedPolicies};
 use uplinkd::core::observed::{Address, DefaultRoute, Kernel, Link, Neighbour, Observed, OtherRoute};
+use uplinkd::core::policy::Moment;
 use uplinkd::core::route::RouteKey;
 use uplinkd::core::sysctl::Sysctl;
 
@@ -224,6 +225,7 @@ impl Memory {
                 vacated: self.vacated.clone(),
             },
             managed: world.managed.clone(),
+            moment: world.time.map(Moment::of).unwrap_or_default(),
             offers: world.offers.clone(),
             networkd: world.networkd.clone(),
             unheard: world.unheard.clone(),

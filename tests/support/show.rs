@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Formatter};
 
+use time::format_description::well_known::Rfc3339;
 use uplinkd::core::balance::Choice;
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex};
@@ -26,6 +27,9 @@ impl fmt::Debug for World {
             if on {
                 writeln!(f, "forwarding {family}")?;
             }
+        }
+        if let Some(time) = self.time {
+            writeln!(f, "time {}", time.format(&Rfc3339).map_err(|_| std::fmt::Error)?)?;
         }
         for (key, value) in &self.sysctls {
             writeln!(f, "sysctl {key} {value}")?;

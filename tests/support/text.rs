@@ -27,6 +27,7 @@
 //! 6999: not from all fwmark 0xca6c lookup 51820
 //! -6 5270: from all lookup 52
 //! forwarding ipv4
+//! time 2026-11-21T19:00:00+01:00
 //! sysctl net/ipv4/conf/eth0/rp_filter 1
 //! networkd deletes                       # also: unread, spares; what it does to routes and rules of others
 //! unheard NetworkManager: no answer
@@ -50,6 +51,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uplinkd::core::health::{Manual, Opinion, Standing};
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, Metric, TableId, Tos, Weight};
@@ -105,6 +108,7 @@ fn read<'a>(
     let family = if words.taken("-6") { Family::V6 } else { Family::V4 };
     let first = words.next();
     match first {
+        "time" => world.time = Some(OffsetDateTime::parse(words.next(), &Rfc3339).unwrap()),
         "forwarding" => {
             while words.more() {
                 match words.next() {

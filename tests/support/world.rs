@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use time::OffsetDateTime;
 use uplinkd::config::Config;
 use uplinkd::core::balance::Choice;
 use uplinkd::core::health::Health;
@@ -30,6 +31,8 @@ pub(crate) struct World {
     pub(crate) routes: Vec<FibRoute>,
     pub(crate) rules: Vec<FibRule>,
     pub(crate) forwards: PerFamily<bool>,
+    /// The time in the local zone; none for the first second of a Monday.
+    pub(crate) time: Option<OffsetDateTime>,
     /// Settings that differ from 0.
     pub(crate) sysctls: BTreeMap<Sysctl, String>,
     pub(crate) managed: Vec<LinkFacts>,

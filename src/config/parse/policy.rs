@@ -16,7 +16,7 @@ use crate::core::text::counted;
 
 /// What `match` allows.
 const MATCH: &str =
-    "a table with at least one of from, to, interface, protocol, ports, dscp, mac, user, group";
+    "a table with at least one of from, to, interface, protocol, ports, dscp, mac, user, group, time";
 
 impl Document<'_> {
     pub(super) fn policy(&mut self, value: &Spanned<DeValue>) {
@@ -112,8 +112,8 @@ impl Document<'_> {
         let outside = self.outside;
         traffic.user = self.accounts("user", draft.user, table, |name| outside.user(name));
         traffic.group = self.accounts("group", draft.group, table, |name| outside.group(name));
-        let TrafficDraft { interface, protocol, ports, dscp, mac, .. } = draft;
-        traffic = Traffic { interface, protocol, ports, dscp, mac, ..traffic };
+        let TrafficDraft { interface, protocol, ports, dscp, mac, time, .. } = draft;
+        traffic = Traffic { interface, protocol, ports, dscp, mac, time, ..traffic };
         if let Some(why) = traffic.contradiction().filter(|_| self.flaws.len() == flaws) {
             self.flaw(value.span(), format!("match: nothing can match: {why}"));
         }

@@ -3,6 +3,7 @@
 //! Refuses to know how packets are matched; that is our table's text.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -13,7 +14,7 @@ use crate::core::balance::{self, Candidate};
 use crate::core::layout::{Base, Slot};
 use crate::core::net::{Family, PerFamily, TableId, UplinkName};
 use crate::core::nft::{PolicyTable, Standing, Surroundings, Verdict};
-use crate::core::policy::{OnFailure, Policy, Way};
+use crate::core::policy::{Moment, OnFailure, Policy, Way};
 use crate::core::rule::{Rule, Selector};
 use crate::core::slots::Slots;
 use crate::core::uplink::Uplink;
@@ -29,6 +30,8 @@ pub struct PolicyPlan {
     pub way: Way,
     /// What becomes of its traffic while none of its uplinks can carry it.
     pub on_failure: OnFailure,
+    /// Whether this is its time.
+    pub in_time: bool,
     /// What becomes of it now.
     pub verdict: PerFamily<Verdict>,
 }
@@ -48,7 +51,10 @@ pub(super) fn policies(
         .map(|policy| Standing {
             policy,
             interfaces: interfaces(policy, observed),
-            verdict: PerFamily::from_fn(|f| verdict(policy, uplinks, &candidates[f], f)),
+            verdict: PerFamily::from_fn(|f| match policy.traffic.is_in_time(observed.moment) {
+                true => verdict(policy, uplinks, &candidates[f], f),
+                false => Verdict::Skip,
+            }),
         })
         .collect();
     let around = Surroundings {
@@ -61,9 +67,16 @@ pub(super) fn policies(
         origin: one.policy.origin.clone(),
         way: one.policy.way,
         on_failure: one.policy.on_failure,
+        in_time: one.policy.traffic.is_in_time(observed.moment),
         verdict: one.verdict,
     };
     standing.into_iter().map(plan).collect()
+}
+
+/// After what time at the earliest the clock alone changes what is planned.
+pub(super) fn changes_after(config: &Config, now: Moment) -> Option<Duration> {
+    let hours = config.policies.iter().flat_map(|policy| &policy.traffic.time);
+    hours.map(|hours| hours.changes_after(now)).min()
 }
 
 /// What becomes of a policy's traffic of one family.
