@@ -18,6 +18,7 @@ mod faults;
 mod figures;
 mod firewalls;
 mod flap;
+mod full;
 mod hooks;
 mod ifupdown;
 mod input;

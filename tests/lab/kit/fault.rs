@@ -161,12 +161,23 @@ impl Isp {
     /// becomes shorter arrives the sooner, in its order.
     #[track_caller]
     pub fn delay(&self, both_ways: Duration) {
+        self.relay(!both_ways.is_zero(), |relay| relay.delay(both_ways / 2));
+    }
+
+    /// Let so many bits a second pass in each direction, and the rest wait for 100 ms at most: a line that can be full. None
+    /// for as fast as it goes.
+    #[track_caller]
+    pub fn narrow(&self, rate: Option<u32>) {
+        self.relay(rate.is_some(), |relay| relay.narrow(rate));
+    }
+
+    /// Change the relay; cut the wire for it only where that is needed.
+    #[track_caller]
+    fn relay(&self, needed: bool, how: impl Fn(&Relay)) {
         let mut state = self.state();
-        if both_ways.is_zero() && state.relay.is_none() {
-            return;
+        if needed || state.relay.is_some() {
+            how(state.relay.get_or_insert_with(|| Relay::insert(&self.internet, self.number())));
         }
-        let relay = state.relay.get_or_insert_with(|| Relay::insert(&self.internet, self.number()));
-        relay.delay(both_ways / 2);
     }
 
     /// Plug the cable in or out: the machine sees the carrier come and go.

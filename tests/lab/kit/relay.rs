@@ -1,4 +1,4 @@
-//! A slow piece of wire between an ISP and the internet.
+//! A slow or narrow piece of wire between an ISP and the internet.
 //!
 //! The kernels that tests run on have no netem. Here the wire is cut, and both ends go into a VXLAN device each, which
 //! gives every frame to a UDP socket of ours and takes frames from it. That asks for no ioctl, as a tun device would, and
@@ -25,6 +25,9 @@ use super::socket::BURST;
 /// Where the VXLAN devices of each ISP listen.
 const NEAR: u16 = 47001;
 const FAR: u16 = 47002;
+/// How much waits at most in front of a narrow wire, in time: what a modem's buffer holds that is neither scarce nor bloated.
+const QUEUE: Duration = Duration::from_millis(100);
+
 /// The slow wire of one ISP. It stays in until the lab ends; without a delay it is only a little slower than a real one.
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -43,8 +46,15 @@ struct Lane {
 
 #[derive(Debug, Default)]
 struct Traffic {
+    /// With the time at which they came.
     frames: VecDeque<(Instant, Vec<u8>)>,
+    /// What they weigh together.
+    bytes: usize,
     delay: Duration,
+    /// Bits per second; none for as fast as it goes.
+    rate: Option<u32>,
+    /// Until when the last frame occupies the wire.
+    busy: Option<Instant>,
     stop: bool,
 }
 
@@ -80,8 +90,17 @@ impl Relay {
 
     /// How long each frame takes in each direction from now on, those under way included.
     pub(super) fn delay(&self, each_way: Duration) {
+        self.change(|traffic| traffic.delay = each_way);
+    }
+
+    /// How many bits a second pass in each direction from now on. More waits for [`QUEUE`], and what comes then is lost.
+    pub(super) fn narrow(&self, rate: Option<u32>) {
+        self.change(|traffic| traffic.rate = rate);
+    }
+
+    fn change(&self, how: impl Fn(&mut Traffic)) {
         for lane in &self.lanes {
-            lane.traffic().delay = each_way;
+            how(&mut lane.traffic());
             lane.changed.notify_all();
         }
     }
@@ -143,7 +162,7 @@ impl Lane {
             }
             // An error is the timeout, after which the flag is looked at.
             if let Some(frame) = got.ok().and_then(|length| buffer.get(..length)) {
-                traffic.frames.push_back((Instant::now(), frame.to_vec()));
+                traffic.take(frame.to_vec());
                 self.changed.notify_all();
             }
         }
@@ -161,13 +180,8 @@ impl Lane {
     fn next(&self) -> Option<Vec<u8>> {
         let mut traffic = self.traffic();
         while !traffic.stop {
-            let delay = traffic.delay;
-            let rest = traffic
-                .frames
-                .front()
-                .map(|(came, _)| (*came + delay).saturating_duration_since(Instant::now()));
-            traffic = match rest {
-                Some(Duration::ZERO) => return traffic.frames.pop_front().map(|(_, frame)| frame),
+            traffic = match traffic.due().map(|due| due.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return traffic.give(),
                 Some(rest) => {
                     self.changed.wait_timeout(traffic, rest).unwrap_or_else(PoisonError::into_inner).0
                 }
@@ -176,6 +190,38 @@ impl Lane {
         }
         None
     }
+}
+
+impl Traffic {
+    /// A frame arrives, and waits if there is room.
+    fn take(&mut self, frame: Vec<u8>) {
+        if self.rate.is_some_and(|rate| lasts(self.bytes, rate) > QUEUE + self.delay) {
+            return;
+        }
+        self.bytes += frame.len();
+        self.frames.push_back((Instant::now(), frame));
+    }
+
+    /// When the first that waits is to leave.
+    fn due(&self) -> Option<Instant> {
+        let (came, _) = self.frames.front()?;
+        Some((*came + self.delay).max(self.busy.unwrap_or(*came)))
+    }
+
+    /// The first leaves. A wire that was told to wait for a moment makes up for it.
+    fn give(&mut self) -> Option<Vec<u8>> {
+        let due = self.due()?;
+        let (_, frame) = self.frames.pop_front()?;
+        self.bytes -= frame.len();
+        self.busy = self.rate.map(|rate| due + lasts(frame.len(), rate));
+        Some(frame)
+    }
+}
+
+/// How long so many bytes take at so many bits a second. What VXLAN puts ahead of a frame is counted as the preamble and the
+/// gap that a wire has.
+fn lasts(bytes: usize, rate: u32) -> Duration {
+    Duration::from_secs_f64(bytes as f64 * 8.0 / f64::from(rate))
 }
 
 impl Drop for Relay {
