@@ -14,6 +14,7 @@ pub mod layout;
 pub mod nat6;
 pub mod net;
 pub mod nft;
+pub mod noted;
 pub mod observed;
 pub mod opening;
 pub mod plan;

@@ -12,6 +12,7 @@ mod pace;
 mod probing;
 mod quotas;
 mod round;
+mod sampler;
 mod watch;
 
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ use pace::Pace;
 use probing::Probing;
 use quotas::Quotas;
 use round::Rounds;
+use sampler::Sampler;
 
 /// How often everything is looked at without an occasion.
 const RESYNC: Duration = Duration::from_secs(60);
@@ -109,6 +111,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         probing: Probing::new(state::load_manual(&options.dirs)),
         metering: Metering::new(state::load_learned(&options.dirs), state::load_choices(&options.dirs)),
         quotas: Quotas::new(&options.dirs),
+        sampler: Sampler::default(),
         events: Events::default(),
         options,
         bus,
@@ -201,6 +204,7 @@ struct Daemon {
     probing: Probing,
     metering: Metering,
     quotas: Quotas,
+    sampler: Sampler,
     events: Events,
     bus: Bus,
     nudges: mpsc::Receiver<crate::sources::Nudge>,
@@ -262,13 +266,8 @@ impl Daemon {
                     judged = true;
                     due = due.min(self.pace.soonest(Instant::now()));
                 }
-                () = self.metering.due() => {
+                () = self.sampler.due() => {
                     if self.measure() {
-                        due = due.min(self.pace.soonest(Instant::now()));
-                    }
-                }
-                () = self.quotas.due() => {
-                    if self.quotas.sample(self.rounds.last()) {
                         due = due.min(self.pace.soonest(Instant::now()));
                     }
                 }
@@ -309,8 +308,7 @@ impl Daemon {
         if outcome.hearing != Hearing::Wait {
             self.heard = true;
             self.probing.follow(self.rounds.last(), &outcome.failed, health);
-            self.quotas.follow(self.rounds.last());
-            self.metering.follow(self.rounds.last());
+            self.count_on();
             // What failed does not get better by their waiting; what is new takes its share with its first answer.
             if !self.probing.is_proving() {
                 self.release();
@@ -327,22 +325,33 @@ impl Daemon {
         Health { usages: self.quotas.usages(), ..self.probing.health() }
     }
 
-    /// Looks at the counters; true when a round should follow, as the method has chosen otherwise.
+    /// Has what a round found measured and counted from here on.
+    fn count_on(&mut self) {
+        let (plan, method) = (self.rounds.last(), self.rounds.method());
+        self.quotas.follow(plan);
+        self.metering.follow(plan, Instant::now());
+        let needed = Metering::is_needed(plan, method) || Quotas::is_needed(plan);
+        self.sampler.follow(plan.uplinks.len(), needed);
+    }
+
+    /// Looks at the counters; true when a round should follow: the method has chosen otherwise, or a limit is reached.
     fn measure(&mut self) -> bool {
-        let method = self.rounds.method();
+        let (plan, method, now) = (self.rounds.last(), self.rounds.method(), Instant::now());
         let latencies = match method {
             Method::LowestLatency => self.probing.latencies(),
             _ => Latencies::new(),
         };
-        let news = self.metering.sample(self.rounds.last(), method, &latencies);
+        let links = self.sampler.look(now);
+        let chosen = self.metering.sample(&links, plan, method, &latencies, now);
+        let limited = self.quotas.sample(&links, plan);
         self.remember(false);
-        news
+        chosen || limited
     }
 
     /// Writes down what uplinks were seen to carry, and who is chosen. What cannot be written is found out again.
     fn remember(&mut self, stopping: bool) {
-        let dirs = &self.options.dirs;
-        let learned = self.metering.unsaved(stopping).map(|learned| state::save_learned(dirs, &learned));
+        let (dirs, now) = (&self.options.dirs, Instant::now());
+        let learned = self.metering.unsaved(stopping, now).map(|learned| state::save_learned(dirs, &learned));
         let chosen = self.metering.unsaved_choices().map(|chosen| state::save_choices(dirs, &chosen));
         for error in [learned, chosen].into_iter().flatten().filter_map(Result::err) {
             warn!("what was measured is not kept: {}", crate::world::chain(&error));
@@ -392,7 +401,11 @@ impl Daemon {
     /// Does what was asked; true when a round should follow.
     async fn obey(&mut self, command: Command) -> bool {
         match command {
-            Command::Status(answer) => drop(answer.send(self.status().to_json())),
+            Command::Status(answer) => {
+                let news = self.sampler.ask(Instant::now()) && self.measure();
+                drop(answer.send(self.status().to_json()));
+                return news;
+            }
             Command::Plan(answer) => {
                 // While nobody is asked, links are taken for good: the whole of what a reload leads to is told.
                 let health = if self.resting { Health::default() } else { self.health() };
@@ -415,8 +428,8 @@ impl Daemon {
             Command::Flush(answer) => {
                 self.resting = true;
                 self.probing.rest();
-                self.metering.rest();
-                self.quotas.rest();
+                self.metering.rest(Instant::now());
+                self.sampler.rest();
                 let outcome = match self.rounds.flush(&self.bus.state()).await {
                     Ok(outcome) => outcome.map_err(|failed| failed.join("\n")),
                     Err(error) => Err(crate::world::chain(&error)),

@@ -85,8 +85,8 @@
 //! Who can be used, health says; who is used, a [`Method`](core::balance::Method). Most need nothing but tiers, weights and
 //! metrics. Others go by figures that change with every second, and what follows from these must not: so a
 //! [`Chooser`](core::balance::Chooser) for each family, pure and with the time as an argument, weighs them and changes its
-//! mind upon lasting evidence alone. `daemon::metering` keeps them, and reads the counters of all links once a second where
-//! there is something to choose.
+//! mind upon lasting evidence alone. `daemon::metering` keeps them. `daemon::sampler` reads the counters of all links, once
+//! a second where there is something to choose or to count by them, or somebody asks, and seldom else.
 //!
 //! A choice is an order, and not a set: the plan takes the first of it that can be used, so that an outage is acted upon in
 //! the round that finds it. And it is no verdict: who was not chosen is as good as who was, so what runs over it stays. What is
@@ -98,7 +98,7 @@
 //! the truth for as long as a device lives, so what is remembered is where they stood: a daemon that is killed has lost
 //! nothing, whenever it last wrote that down. Only the date may be doubtful, and so bytes are moved between periods when
 //! the clock is, and never dropped. A plan is told what has been used; what is left decides over tiers and states there,
-//! beside health. `daemon::quotas` reads the counters each second, and has the book written where it wears nothing.
+//! beside health. `daemon::quotas` keeps the book, and has it written where it wears nothing.
 //!
 //! # Router
 //!

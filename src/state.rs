@@ -16,8 +16,9 @@ use crate::core::balance::{Directions, Kept, Rate};
 use crate::core::health::Manual;
 use crate::core::layout::Slot;
 use crate::core::net::{IfIndex, PerFamily};
+use crate::core::noted::Noted;
 use crate::core::quota::{Book, Place};
-use crate::core::slots::{Identity, Slots};
+use crate::core::slots::Slots;
 
 /// Where the files are.
 #[derive(Debug, Clone)]
@@ -193,15 +194,13 @@ pub fn save_slots(dirs: &Directories, slots: &Slots) -> Result<(), Error> {
 }
 
 /// The highest rates that uplinks were seen to carry. What cannot be read is learned again.
-pub fn load_learned(dirs: &Directories) -> BTreeMap<Identity, Directions<Rate>> {
-    read_json::<Vec<_>>(&dirs.capacities()).into_iter().collect()
+pub fn load_learned(dirs: &Directories) -> Noted<Directions<Rate>> {
+    read_json(&dirs.capacities())
 }
 
 /// Writes the highest rates down.
-pub fn save_learned(dirs: &Directories, learned: &BTreeMap<Identity, Directions<Rate>>) -> Result<(), Error> {
-    // As pairs: what an uplink is known by is no text, as a member's name would have to be.
-    let pairs: Vec<_> = learned.iter().collect();
-    write_json(&dirs.capacities(), serde_json::to_vec_pretty(&pairs))
+pub fn save_learned(dirs: &Directories, learned: &Noted<Directions<Rate>>) -> Result<(), Error> {
+    write_json(&dirs.capacities(), serde_json::to_vec_pretty(learned))
 }
 
 /// Whom the method had chosen when we last ran. A file that cannot be read tells of nobody.
@@ -327,7 +326,6 @@ pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::config::folder::Folder;
-    use crate::core::net::UplinkName;
 
     #[test]
     fn what_was_counted_outlives_the_daemon_and_the_machine() {
@@ -338,7 +336,9 @@ mod tests {
                 "day": 15, "began": "2026-11-15", "counts": { "2026-11-15": used }, "unplaced": 0,
                 "read": { "boot": "x", "index": 3, "newest": 7, "bytes": { "down": 5, "up": u64::MAX } }
             });
-            let book = serde_json::json!({ "1": { "identity": { "name": "lte" }, "ledger": ledger } });
+            let note =
+                serde_json::json!({ "identity": { "name": "lte" }, "interface": "wwan0", "value": ledger });
+            let book = serde_json::json!({ "1": note });
             serde_json::from_value::<Book>(book).unwrap()
         });
         assert_eq!(load_quotas(&dirs).unwrap(), Book::default());
@@ -362,17 +362,17 @@ mod tests {
     fn what_was_learned_or_chosen_is_read_again_and_rubbish_is_nothing() {
         let folder = Folder::new("learned");
         let dirs = Directories { state: folder.path(""), runtime: folder.path("") };
-        assert_eq!(load_learned(&dirs), BTreeMap::new());
-        let rates = |down, up| Directions { down: Rate(down), up: Rate(up) };
-        let learned = BTreeMap::from([
-            (Identity::Name(UplinkName::new("fibre").unwrap()), rates(100_000_000, 20_000_000)),
-            (Identity::Profile("11111111-1111-4111-8111-111111111111".into()), rates(16_000_000, 0)),
-            (Identity::Interface("eth0".into()), rates(0, u64::MAX)),
-        ]);
+        assert_eq!(load_learned(&dirs), Noted::default());
+        let note = |identity, rates| serde_json::json!({ "identity": identity, "interface": "eth0", "value": rates });
+        let learned = serde_json::json!({
+            "1": note(serde_json::json!({ "name": "fibre" }), serde_json::json!({ "down": 100_000_000, "up": 20_000_000 })),
+            "63": note(serde_json::json!({ "interface": "eth0" }), serde_json::json!({ "down": 0, "up": u64::MAX })),
+        });
+        let learned = serde_json::from_value(learned).unwrap();
         save_learned(&dirs, &learned).unwrap();
         assert_eq!(load_learned(&dirs), learned);
         folder.write("capacities.json", "[[{\"name\": \"fibre\"}]");
-        assert_eq!(load_learned(&dirs), BTreeMap::new());
+        assert_eq!(load_learned(&dirs), Noted::default());
         let text = r#"{"v4":{"method":"overflow","choice":{"order":[],"full":[3]}},"v6":{"method":"weighted","choice":{"order":[2],"full":[]}}}"#;
         let chosen = serde_json::from_str(text).unwrap();
         save_choices(&dirs, &chosen).unwrap();

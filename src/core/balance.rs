@@ -46,6 +46,11 @@ impl Method {
     /// What can be said, as error messages say it.
     pub const ALLOWED: &str = "weighted, priority, overflow, least-used or lowest-latency";
 
+    /// Whether it goes by what is measured, and so may choose otherwise at any time.
+    pub fn goes_by_figures(self) -> bool {
+        matches!(self, Method::Overflow | Method::LeastUsed | Method::LowestLatency)
+    }
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {

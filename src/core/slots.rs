@@ -24,6 +24,16 @@ pub enum Identity {
     Interface(String),
 }
 
+impl Identity {
+    /// Whether an uplink that was known as this can be the one of the same interface that is known as the other now.
+    ///
+    /// A manager that starts late, or a name that is configured or changed later, makes no other uplink. Only two profiles
+    /// are two.
+    pub fn may_have_become(&self, other: &Identity) -> bool {
+        self == other || !matches!((self, other), (Identity::Profile(_), Identity::Profile(_)))
+    }
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -202,10 +212,8 @@ impl Slots {
         Some(self.entries[at].slot)
     }
 
-    /// What is remembered of an uplink that is present now, perhaps under a less or a more telling identity.
-    ///
-    /// A manager that starts late, or a name that is configured later, must not cost the flows their slot. Only
-    /// two profiles of one interface are two uplinks.
+    /// What is remembered of an uplink that is present now, perhaps under a less or a more telling identity: that must not
+    /// cost the flows their slot.
     pub fn remembered(
         &self,
         identity: &Identity,
@@ -214,9 +222,7 @@ impl Slots {
     ) -> Option<&Entry> {
         self.entries.iter().find(|e| &e.identity == identity).or_else(|| {
             let last = self.last_on(interface)?;
-            let two_profiles =
-                matches!((&last.identity, identity), (Identity::Profile(_), Identity::Profile(_)));
-            (!two_profiles && !present.contains(&last.identity)).then_some(last)
+            (last.identity.may_have_become(identity) && !present.contains(&last.identity)).then_some(last)
         })
     }
 

@@ -1,7 +1,7 @@
 //! Keeps a meter for each link and a choice for each family: gives them counters, figures and the time.
 //!
-//! Decides when to look, and when what was learned is worth to be written down; what follows from a figure is decided
-//! in [`crate::core::balance`].
+//! Decides when what was learned is worth to be written down; what follows from a figure is decided in
+//! [`crate::core::balance`], and when to look, by [`super::sampler`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,29 +13,27 @@ use crate::core::balance::{
 };
 use crate::core::layout::Slot;
 use crate::core::net::{Family, PerFamily};
+use crate::core::noted::Noted;
 use crate::core::plan::Plan;
-use crate::core::slots::Identity;
 use crate::kernel::counters::Links;
 use crate::status::{Status, TrafficStatus};
 
-/// How often the counters are looked at, where there are several uplinks.
-const SAMPLING: Duration = Duration::from_secs(1);
 /// What was learned is written down this often at most.
 const SAVING: Duration = Duration::from_secs(600);
 
 /// The highest rates that lasted, of all uplinks that are remembered.
-pub(super) type Learned = BTreeMap<Identity, Directions<Rate>>;
+pub(super) type Learned = Noted<Directions<Rate>>;
 
 /// The median round-trip times.
 pub(super) type Latencies = BTreeMap<(Slot, Family), Duration>;
 
 /// All that is measured.
 pub(super) struct Metering {
-    meters: BTreeMap<Slot, (Identity, Meter)>,
-    learned: Learned,
+    /// Of all uplinks that are remembered, as it is here that their capacities are.
+    meters: Noted<Meter>,
     choosers: PerFamily<Chooser>,
-    /// When the counters are to be looked at; none while there is nothing to choose.
-    due: Option<Instant>,
+    /// Whom a round was last asked to use, as long as it does not.
+    told: PerFamily<Option<Vec<Slot>>>,
     saved: Learned,
     saved_at: Instant,
     kept: PerFamily<Kept>,
@@ -45,11 +43,10 @@ impl Metering {
     /// Begins with what was learned, and chosen, before.
     pub(super) fn new(learned: Learned, kept: PerFamily<Kept>) -> Self {
         Metering {
-            meters: BTreeMap::new(),
-            saved: learned.clone(),
-            learned,
+            meters: learned.filter_map(|rates| Some(Meter::new(*rates))),
+            saved: learned,
             choosers: PerFamily::from_fn(|family| kept[family].clone().into()),
-            due: None,
+            told: PerFamily::default(),
             saved_at: Instant::now(),
             kept,
         }
@@ -60,61 +57,57 @@ impl Metering {
         PerFamily::from_fn(|family| self.choosers[family].choice().clone())
     }
 
+    /// Whether there is something to choose that changes by itself.
+    pub(super) fn is_needed(plan: &Plan, method: Method) -> bool {
+        plan.uplinks.len() > 1 && method.goes_by_figures()
+    }
+
     /// Takes in what a round found.
-    pub(super) fn follow(&mut self, plan: &Plan) {
-        let entries = plan.slots.entries();
-        self.learned.retain(|identity, _| entries.iter().any(|entry| entry.identity == *identity));
-        let mut former = std::mem::take(&mut self.meters);
-        for entry in entries.iter().filter(|entry| plan.name_of(entry.slot).is_some()) {
-            // Who gets a slot that is free again begins without what was learned of another.
-            let known = former.remove(&entry.slot).filter(|(identity, _)| *identity == entry.identity);
-            let anew = || {
-                let learned = self.learned.get(&entry.identity).copied().unwrap_or_default();
-                (entry.identity.clone(), Meter::new(learned))
-            };
-            self.meters.insert(entry.slot, known.unwrap_or_else(anew));
+    pub(super) fn follow(&mut self, plan: &Plan, now: Instant) {
+        self.meters.follow(plan.slots.entries());
+        for entry in plan.slots.entries() {
+            let meter = self.meters.or_insert_with(entry, Meter::default);
+            if plan.name_of(entry.slot).is_none() {
+                meter.sample(None, now);
+            }
         }
-        self.due = plan.slots.multihomed().then(|| self.due.unwrap_or_else(Instant::now));
     }
 
     /// Measures nothing any more, until the next round.
-    pub(super) fn rest(&mut self) {
-        (self.meters, self.choosers, self.due) = (BTreeMap::new(), PerFamily::default(), None);
+    pub(super) fn rest(&mut self, now: Instant) {
+        self.meters.values_mut().for_each(|meter| meter.sample(None, now));
+        self.choosers = PerFamily::default();
     }
 
-    /// Waits until the counters are to be looked at. May be dropped while it waits.
-    pub(super) async fn due(&self) {
-        super::probing::sleep_until(self.due).await;
-    }
-
-    /// Looks at the counters; true where a plan would come out otherwise than the last one.
-    pub(super) fn sample(&mut self, plan: &Plan, method: Method, latencies: &Latencies) -> bool {
-        let now = Instant::now();
-        self.due = Some(now + SAMPLING);
-        let links = Links::read();
+    /// Takes in the counters; true where a plan would come out otherwise than the last one.
+    pub(super) fn sample(
+        &mut self,
+        links: &Links,
+        plan: &Plan,
+        method: Method,
+        latencies: &Latencies,
+        now: Instant,
+    ) -> bool {
         for uplink in &plan.uplinks {
-            if let Some((identity, meter)) = self.meters.get_mut(&uplink.slot) {
-                meter.sample(links.bytes(&uplink.dev.name), now);
-                let learned = meter.learned();
-                if learned != Directions::default() {
-                    self.learned.insert(identity.clone(), learned);
-                }
+            if let Some(meter) = self.meters.get_mut(uplink.slot) {
+                meter.sample(links.bytes(&uplink.dev), now);
             }
         }
         self.choose(plan, method, latencies, now);
-        let mut news = false;
-        for family in Family::BOTH {
-            let chosen = self.choosers[family].choice();
-            let chosen = active(method, &candidates(&plan.uplinks, family), chosen);
-            if chosen != plan.active[family] {
-                let names = chosen.iter().filter_map(|slot| plan.name_of(*slot)).map(ToString::to_string);
-                info!(
-                    "{family}: new flows go over {} by {}",
-                    Vec::from_iter(names).join(", "),
-                    method.as_str()
-                );
-                news = true;
-            }
+        // Each of them, as each has to be told.
+        Family::BOTH.map(|family| self.tell(plan, method, family)).contains(&true)
+    }
+
+    /// Says once that others are to carry what is new; while a round fails, when to try again is its own business.
+    fn tell(&mut self, plan: &Plan, method: Method, family: Family) -> bool {
+        let chosen = self.choosers[family].choice();
+        let chosen = active(method, &candidates(&plan.uplinks, family), chosen);
+        let chosen = (chosen != plan.active[family]).then_some(chosen);
+        let news = chosen.is_some() && chosen != self.told[family];
+        self.told[family] = chosen;
+        if let Some(chosen) = self.told[family].as_ref().filter(|_| news) {
+            let names = chosen.iter().filter_map(|slot| plan.name_of(*slot)).map(ToString::to_string);
+            info!("{family}: new flows go over {} by {}", Vec::from_iter(names).join(", "), method.as_str());
         }
         news
     }
@@ -122,7 +115,7 @@ impl Metering {
     fn choose(&mut self, plan: &Plan, method: Method, latencies: &Latencies, now: Instant) {
         for family in Family::BOTH {
             let figures = plan.uplinks.iter().filter_map(|uplink| {
-                let (_, meter) = self.meters.get(&uplink.slot)?;
+                let meter = self.meters.get(uplink.slot)?;
                 let latency = latencies.get(&(uplink.slot, family)).copied();
                 let capacity = meter.capacity(uplink.capacity);
                 Some((uplink.slot, Figures { rate: meter.rate(), capacity, latency }))
@@ -133,14 +126,17 @@ impl Metering {
     }
 
     /// What was learned, where it is worth to be written down: now and then, or when we stop.
-    pub(super) fn unsaved(&mut self, stopping: bool) -> Option<Learned> {
-        let now = Instant::now();
-        let due = stopping || now.saturating_duration_since(self.saved_at) >= SAVING;
-        if !due || self.learned == self.saved {
+    pub(super) fn unsaved(&mut self, stopping: bool, now: Instant) -> Option<Learned> {
+        if !stopping && now.saturating_duration_since(self.saved_at) < SAVING {
             return None;
         }
-        (self.saved, self.saved_at) = (self.learned.clone(), now);
-        Some(self.saved.clone())
+        let known = |meter: &Meter| Some(meter.learned()).filter(|rates| *rates != Directions::default());
+        let learned = self.meters.filter_map(known);
+        self.saved_at = now;
+        (learned != self.saved).then(|| {
+            self.saved = learned.clone();
+            learned
+        })
     }
 
     /// What is chosen, where that is not what was last written down.
@@ -157,9 +153,9 @@ impl Metering {
         method.as_str().clone_into(&mut status.method);
         for told in &mut status.uplinks {
             let uplink = plan.uplinks.iter().find(|uplink| uplink.slot.get() == told.slot);
-            let measured = uplink.and_then(|u| Some((u, self.meters.get(&u.slot)?)));
+            let measured = uplink.and_then(|u| Some((u, self.meters.get(u.slot)?)));
             told.traffic = measured
-                .map(|(uplink, (_, meter))| TrafficStatus::of(meter.rate(), meter.capacity(uplink.capacity)));
+                .map(|(uplink, meter)| TrafficStatus::of(meter.rate(), meter.capacity(uplink.capacity)));
         }
     }
 }
@@ -168,67 +164,108 @@ impl Metering {
 mod tests {
     use super::*;
     use crate::core::net::UplinkName;
-    use crate::core::slots::Slots;
-    use crate::core::uplink::{Leg, Uplink};
+    use crate::core::slots::{Identity, Slots};
+    use crate::core::uplink::{Gateway, Leg, State, Uplink};
 
     const RATES: Directions<Rate> = Directions { down: Rate(40_000_000), up: Rate(8_000_000) };
 
-    fn named(name: &str) -> Identity {
-        Identity::Name(UplinkName::new(name).unwrap())
+    fn profile(uuid: &str) -> Identity {
+        Identity::Profile(uuid.into())
     }
 
-    fn metering(learned: &[(Identity, Directions<Rate>)]) -> Metering {
-        Metering::new(learned.iter().cloned().collect(), PerFamily::default())
+    /// A machine with uplinks of these profiles on one interface, in the slots from 1 on.
+    fn plan_of(profiles: &[&str]) -> Plan {
+        let entry = |(slot, uuid): (u8, &&str)| {
+            serde_json::json!({
+                "slot": slot, "identity": profile(uuid), "name": uuid, "interface": "eth1", "seen": 1
+            })
+        };
+        let entries: Vec<_> = (1..).zip(profiles).map(entry).collect();
+        let slots: Slots = serde_json::from_value(serde_json::json!({ "entries": entries })).unwrap();
+        let uplink = |(slot, uuid): (u8, &&str)| {
+            let mut uplink = Uplink::example(slot, up());
+            uplink.name = UplinkName::new(uuid).unwrap();
+            uplink
+        };
+        let uplinks: Vec<_> = (1..).zip(profiles).map(uplink).collect();
+        Plan { uplinks, slots, ..Plan::default() }
     }
 
-    /// A machine with one uplink in slot 1, known as this.
-    fn plan_of(name: &str) -> Plan {
-        let entry = serde_json::json!({
-            "slot": 1, "identity": named(name), "name": name, "interface": "eth1", "seen": 1
-        });
-        let slots: Slots = serde_json::from_value(serde_json::json!({ "entries": [entry] })).unwrap();
-        let mut uplink = Uplink::example(1, Leg::default());
-        uplink.name = UplinkName::new(name).unwrap();
-        Plan { uplinks: vec![uplink], slots, ..Plan::default() }
+    fn up() -> Leg {
+        Leg { state: State::Up, link: true, gateway: Some(Gateway::Link), ..Leg::default() }
+    }
+
+    /// What was learned before, of the fibre.
+    fn learned() -> Learned {
+        let mut learned = Learned::default();
+        plan_of(&["fibre"])
+            .slots
+            .entries()
+            .iter()
+            .for_each(|entry| *learned.or_insert_with(entry, || RATES) = RATES);
+        learned
+    }
+
+    fn metering() -> Metering {
+        Metering::new(learned(), PerFamily::default())
     }
 
     #[test]
     fn what_was_learned_belongs_to_the_uplink_and_not_to_its_slot() {
-        let mut metering = metering(&[(named("fibre"), RATES)]);
-        let mut learned = |name: &str| {
-            metering.follow(&plan_of(name));
-            metering.meters.values().map(|(_, meter)| meter.learned()).collect::<Vec<_>>()
+        let (mut metering, now) = (metering(), Instant::now());
+        let mut learned = |names: &[&str]| {
+            metering.follow(&plan_of(names), now);
+            metering.meters.iter().map(|(_, meter)| meter.learned()).collect::<Vec<_>>()
         };
-        assert_eq!(learned("fibre"), [RATES]);
-        assert_eq!(learned("cable"), [Directions::default()], "another in its slot");
-        assert_eq!(learned("fibre"), [Directions::default()], "it was forgotten");
+        let nothing = Directions::default();
+        assert_eq!(learned(&["fibre"]), [RATES]);
+        assert_eq!(learned(&["cable", "fibre"]), [nothing, RATES], "the memory of slots was lost");
+        assert_eq!(learned(&["cable"]), [nothing], "another is in its slot");
+        assert_eq!(learned(&["fibre"]), [nothing], "it was forgotten");
     }
 
     #[test]
     fn what_is_new_is_written_down_when_we_stop_and_seldom_before() {
-        let mut metering = metering(&[(named("fibre"), RATES)]);
-        assert_eq!(metering.unsaved(true), None, "nothing is new");
-        metering.learned.insert(named("cable"), RATES);
-        assert_eq!(metering.unsaved(false), None, "it was read a moment ago");
-        assert_eq!(metering.unsaved(true).map(|learned| learned.len()), Some(2));
-        assert_eq!(metering.unsaved(true), None);
+        let (mut metering, now) = (metering(), Instant::now());
+        assert_eq!(metering.unsaved(true, now), None, "nothing is new");
+        let plan = plan_of(&["fibre", "cable"]);
+        metering.follow(&plan, now);
+        assert_eq!(metering.unsaved(true, now), None, "of the other nothing is known");
+        *metering.meters.get_mut(plan.uplinks[1].slot).unwrap() = Meter::new(RATES);
+        assert_eq!(metering.unsaved(false, now), None, "it was read a moment ago");
+        assert_eq!(metering.unsaved(false, now + SAVING).map(|learned| learned.iter().count()), Some(2));
+        assert_eq!(metering.unsaved(true, now + SAVING), None);
     }
 
     #[test]
     fn what_is_chosen_is_written_down_when_it_is_another() {
-        let mut metering = metering(&[]);
+        let mut metering = metering();
         assert_eq!(metering.unsaved_choices(), None, "nothing was chosen yet");
-        metering.sample(&plan_of("fibre"), Method::Overflow, &Latencies::new());
+        let plan = plan_of(&["fibre"]);
+        metering.sample(&Links::read(), &plan, Method::Overflow, &Latencies::new(), Instant::now());
         let kept = metering.unsaved_choices().expect("it is another method");
         assert_eq!(metering.unsaved_choices(), None);
-        let mut later = Metering::new(Learned::new(), kept.clone());
+        let mut later = Metering::new(Learned::default(), kept.clone());
         assert_eq!((later.unsaved_choices(), &later.kept), (None, &kept), "a restart changes nothing");
     }
 
     #[test]
-    fn one_uplink_alone_is_not_measured() {
-        let mut metering = metering(&[]);
-        metering.follow(&plan_of("fibre"));
-        assert_eq!(metering.due, None);
+    fn it_is_said_once_who_is_chosen_while_rounds_fail() {
+        let (mut metering, plan) = (metering(), plan_of(&["fibre", "cable"]));
+        let mut news = |plan: &Plan| {
+            metering.sample(&Links::read(), plan, Method::Priority, &Latencies::new(), Instant::now())
+        };
+        assert_eq!([news(&plan), news(&plan), news(&plan)], [true, false, false], "nothing is routed yet");
+        let mut done = plan.clone();
+        done.active.v4 = vec![plan.uplinks[0].slot];
+        assert_eq!([news(&done), news(&plan)], [false, true]);
+    }
+
+    #[test]
+    fn counters_are_needed_where_figures_decide_among_several() {
+        let needed = |names: &[&str], method| Metering::is_needed(&plan_of(names), method);
+        assert!(needed(&["fibre", "cable"], Method::LeastUsed));
+        assert!(!needed(&["fibre"], Method::LeastUsed));
+        assert!(!needed(&["fibre", "cable"], Method::Weighted));
     }
 }

@@ -1,7 +1,7 @@
 //! Keeps the book of quotas: gives it counters, the date and the time.
 //!
-//! Decides when to look; what follows from a count, and when it is worth to be written down, is decided in
-//! [`crate::core::quota`].
+//! What follows from a count, and when it is worth to be written down, is decided in [`crate::core::quota`]; when to look,
+//! by [`super::sampler`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,9 +19,6 @@ use crate::state::{self, Directories};
 use crate::status::{QuotaStatus, Status};
 use crate::world::chain;
 
-/// How often the counters are looked at where somebody has a quota: so long a limit is overrun.
-const SAMPLING: Duration = Duration::from_secs(1);
-
 /// All that is counted.
 pub(super) struct Quotas {
     dirs: Directories,
@@ -30,8 +27,8 @@ pub(super) struct Quotas {
     boot: String,
     /// The highest interface index at the last round.
     newest: u32,
-    /// When the counters are to be looked at; none where nobody has a quota.
-    due: Option<Instant>,
+    /// What a round was last asked to go by, as long as it does not.
+    told: BTreeMap<Slot, Allowance>,
     /// Why the book could not be written, while it waits for that.
     unsaved: Option<String>,
 }
@@ -47,7 +44,15 @@ impl Quotas {
         let saving = Saving::new(book.clone(), Instant::now());
         book.look(clock());
         let boot = counters::boot();
-        Quotas { dirs: dirs.clone(), book, saving, boot, newest: u32::MAX, due: None, unsaved: None }
+        Quotas {
+            dirs: dirs.clone(),
+            book,
+            saving,
+            boot,
+            newest: u32::MAX,
+            told: BTreeMap::new(),
+            unsaved: None,
+        }
     }
 
     /// What a plan should go by.
@@ -59,27 +64,19 @@ impl Quotas {
     pub(super) fn follow(&mut self, plan: &Plan) {
         self.book.follow(plan.slots.entries(), &plan.uplinks);
         self.newest = counters::newest_index();
-        let any = plan.uplinks.iter().any(|uplink| uplink.allowance.is_some());
-        self.due = any.then(|| self.due.unwrap_or_else(Instant::now));
+        // Who has gone is looked at no more.
+        self.save(false);
     }
 
-    /// Looks at nothing any more, until the next round. The counters go on.
-    pub(super) fn rest(&mut self) {
-        self.due = None;
+    /// Whether there is something to count.
+    pub(super) fn is_needed(plan: &Plan) -> bool {
+        plan.uplinks.iter().any(|uplink| uplink.allowance.is_some())
     }
 
-    /// Waits until the counters are to be looked at. May be dropped while it waits.
-    pub(super) async fn due(&self) {
-        super::probing::sleep_until(self.due).await;
-    }
-
-    /// Looks at the counters; true where a plan would come out otherwise than the last one.
-    pub(super) fn sample(&mut self, plan: &Plan) -> bool {
-        self.due = Some(Instant::now() + SAMPLING);
-        let links = Links::read();
+    /// Takes in the counters; true where a plan would come out otherwise than the last one.
+    pub(super) fn sample(&mut self, links: &Links, plan: &Plan) -> bool {
         let line = |uplink: &Uplink| {
-            let bytes = links.bytes(&uplink.dev.name);
-            let reading = bytes.map(|bytes| Reading {
+            let reading = links.bytes(&uplink.dev).map(|bytes| Reading {
                 boot: self.boot.clone(),
                 index: uplink.dev.index.0,
                 newest: self.newest,
@@ -90,9 +87,21 @@ impl Quotas {
         let lines: Vec<Line> = plan.uplinks.iter().filter_map(line).collect();
         self.book.count(plan.slots.entries(), &lines, clock());
         self.save(false);
+        self.tell(plan)
+    }
+
+    /// Whether something is otherwise; once, as it is the round's own business when to try again what fails.
+    fn tell(&mut self, plan: &Plan) -> bool {
         let usages = self.usages();
-        let now = |allowance: Allowance, slot| Allowance::of(allowance.quota, usages.get(&slot));
-        plan.uplinks.iter().any(|u| u.allowance.is_some_and(|allowance| now(allowance, u.slot) != allowance))
+        let now = plan.uplinks.iter().filter_map(|uplink| {
+            let planned = uplink.allowance?;
+            let now = Allowance::of(planned.quota, usages.get(&uplink.slot));
+            (now != planned).then_some((uplink.slot, now))
+        });
+        let now: BTreeMap<Slot, Allowance> = now.collect();
+        let news = now.iter().any(|(slot, allowance)| self.told.get(slot) != Some(allowance));
+        self.told = now;
+        news
     }
 
     /// Says how much of a quota was used. What cannot be written down is not done.

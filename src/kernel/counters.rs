@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::core::balance::Bytes;
 use crate::core::health::Counters;
-use crate::core::net::{IfName, PerFamily};
+use crate::core::net::{Device, IfName, PerFamily};
 
 /// The counters of all links, as one look at the kernel shows them.
 #[derive(Debug, Default)]
@@ -37,9 +37,19 @@ impl Links {
         Links { text: fs::read_to_string("/proc/net/dev").unwrap_or_default(), ..Links::default() }
     }
 
-    /// The bytes of one link, of all families; none where there is no such link.
-    pub fn bytes(&self, dev: &IfName) -> Option<Bytes> {
-        let numbers = numbers(&self.text, dev)?;
+    /// The bytes of one device, of all families; none where it is not there, or not the one that has the name now.
+    ///
+    /// The kernel names links here, and a name may be another's since the last round: one that was made anew, or two that
+    /// were renamed. Whose they are is asked after they were read, so that they are never taken for an older one's.
+    pub fn bytes(&self, dev: &Device) -> Option<Bytes> {
+        let bytes = self.bytes_of(&dev.name)?;
+        nix::net::if_::if_nametoindex(dev.name.as_str())
+            .is_ok_and(|index| index == dev.index.0)
+            .then_some(bytes)
+    }
+
+    fn bytes_of(&self, name: &IfName) -> Option<Bytes> {
+        let numbers = numbers(&self.text, name)?;
         Some(Bytes { down: *numbers.first()?, up: *numbers.get(8)? })
     }
 
@@ -84,6 +94,7 @@ fn by_family(all: Counters, text: &str) -> PerFamily<Counters> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::net::IfIndex;
 
     const DEV: &str = "\
 Inter-|   Receive                                                |  Transmit
@@ -105,8 +116,17 @@ eth0.7: 50 4 0 0 0 0 0 0 30 3 0 0 0 0 0 0
     #[test]
     fn bytes_stand_ahead_of_packets() {
         let links = Links { text: DEV.to_owned(), ..Links::default() };
-        assert_eq!(links.bytes(&IfName::new("eth0").unwrap()), Some(Bytes { down: 5000, up: 3000 }));
-        assert_eq!(links.bytes(&IfName::new("eth1").unwrap()), None);
+        assert_eq!(links.bytes_of(&IfName::new("eth0").unwrap()), Some(Bytes { down: 5000, up: 3000 }));
+        assert_eq!(links.bytes_of(&IfName::new("eth1").unwrap()), None);
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_device_and_not_of_its_name() {
+        let (links, lo) = (Links::read(), IfName::new("lo").unwrap());
+        let index = nix::net::if_::if_nametoindex("lo").unwrap();
+        let of = |index| links.bytes(&Device { index: IfIndex(index), name: lo.clone() });
+        assert!(of(index).is_some());
+        assert_eq!(of(index + 1), None, "it was made anew");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The ledgers of all uplinks, by slot: a slot is an uplink's for as long as it is remembered.
+//! The ledgers of all uplinks.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,14 @@ use super::ledger::{Clock, Ledger};
 use super::reading::Reading;
 use super::{Amount, Quota, Usage};
 use crate::core::layout::Slot;
-use crate::core::slots::{Entry, Identity};
+use crate::core::noted::Noted;
+use crate::core::slots::Entry;
 use crate::core::uplink::Uplink;
 
 /// What is counted of every uplink that has, or had, a quota.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Book(BTreeMap<Slot, Kept>);
-
-/// One ledger, and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
-    identity: Identity,
-    ledger: Ledger,
-}
+#[serde(transparent)]
+pub struct Book(Noted<Ledger>);
 
 /// An uplink that is present and has a quota, and the counters of its link.
 #[derive(Debug, Clone)]
@@ -36,40 +31,35 @@ pub struct Line {
 impl Book {
     /// What has been used of every quota.
     pub fn usages(&self) -> BTreeMap<Slot, Usage> {
-        self.0.iter().map(|(slot, kept)| (*slot, kept.ledger.usage())).collect()
+        self.0.iter().map(|(slot, ledger)| (slot, ledger.usage())).collect()
     }
 
     /// The ledger of an uplink.
     pub fn ledger(&self, slot: Slot) -> Option<&Ledger> {
-        self.0.get(&slot).map(|kept| &kept.ledger)
+        self.0.get(slot)
     }
 
-    /// Takes in who is remembered: who is forgotten leaves nothing, and who gets the slot of another begins anew.
+    /// Takes in who is remembered, and who is present.
     ///
-    /// Of one uplink more or less may be known, and it may be renamed: only two profiles are two uplinks, as for slots.
     /// Who is present says whose counters go on: two networks of one Wi-Fi interface share them, and what an uplink
     /// carries while it has no quota is never counted.
     pub fn follow(&mut self, entries: &[Entry], present: &[Uplink]) {
-        self.0.retain(|slot, kept| {
-            let Some(entry) = entries.iter().find(|entry| entry.slot == *slot) else { return false };
-            let goes_on = match present.iter().find(|uplink| uplink.slot == *slot) {
+        self.0.follow(entries);
+        for entry in entries {
+            let Some(ledger) = self.0.get_mut(entry.slot) else { continue };
+            let goes_on = match present.iter().find(|uplink| uplink.slot == entry.slot) {
                 Some(uplink) => uplink.allowance.is_some(),
                 None => present.iter().all(|other| other.dev.name.as_str() != entry.interface),
             };
             if !goes_on {
-                kept.ledger.leave();
+                ledger.leave();
             }
-            let profiles = (&entry.identity, &kept.identity);
-            let another =
-                matches!(profiles, (Identity::Profile(one), Identity::Profile(other)) if one != other);
-            kept.identity = entry.identity.clone();
-            !another
-        });
+        }
     }
 
     /// Looks at the clock alone.
     pub fn look(&mut self, clock: Clock) {
-        self.0.values_mut().for_each(|kept| kept.ledger.look(kept.ledger.day(), clock));
+        self.0.values_mut().for_each(|ledger| ledger.look(ledger.day(), clock));
     }
 
     /// Takes in what the counters of those that are present say.
@@ -77,8 +67,7 @@ impl Book {
         for line in lines {
             let entry = entries.iter().find(|entry| entry.slot == line.slot);
             let Some(entry) = entry else { continue };
-            let anew = || Kept { identity: entry.identity.clone(), ledger: Ledger::new(line.quota.day) };
-            let Kept { ledger, .. } = self.0.entry(line.slot).or_insert_with(anew);
+            let ledger = self.0.or_insert_with(entry, || Ledger::new(line.quota.day));
             ledger.look(line.quota.day, clock);
             if let Some(reading) = &line.reading {
                 ledger.count(reading, clock);
@@ -88,7 +77,7 @@ impl Book {
 
     /// Says how much of a quota was used; false where nothing is counted.
     pub fn correct(&mut self, slot: Slot, used: Amount) -> bool {
-        self.0.get_mut(&slot).map(|kept| kept.ledger.correct(used)).is_some()
+        self.0.get_mut(slot).map(|ledger| ledger.correct(used)).is_some()
     }
 }
 
@@ -102,6 +91,7 @@ mod tests {
     use crate::core::balance::Bytes;
     use crate::core::net::IfName;
     use crate::core::quota::{Allowance, Day};
+    use crate::core::slots::Identity;
     use crate::core::uplink::Leg;
 
     const QUOTA: Quota = Quota { limit: Amount(1_000_000), day: Day::FIRST, soft: 80 };
