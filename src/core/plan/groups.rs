@@ -19,7 +19,7 @@ pub(super) fn groups(
     if config.groups.is_empty() || lans.is_empty() {
         return Groups::default();
     }
-    let uplinks: Vec<&Uplink> = uplinks.iter().filter(|uplink| !uplink.leads_nowhere()).collect();
+    let uplinks = Vec::from_iter(uplinks);
     let is_of = |group: &Group, lan: &IfName| group.has(Party::Lan(lan.as_str()));
     let parties = lans.iter().map(|lan| Party::Lan(lan.as_str()));
     let parties = parties.chain(uplinks.iter().map(|uplink| Party::Uplink(uplink.name.as_str())));
@@ -29,8 +29,9 @@ pub(super) fn groups(
             |name| format!("{}: there is neither a LAN nor an uplink {name} at present", group.origin);
         notes.extend(group.away(&parties).map(absent));
     }
-    let mut found = Groups::default();
-    found.members.extend(lans.iter().cloned().chain(uplinks.iter().map(|uplink| uplink.dev.name.clone())));
+    let devices = uplinks.iter().map(|uplink| uplink.dev.name.clone()).collect();
+    let mut found = Groups { uplinks: devices, ..Groups::default() };
+    found.members.extend(lans.iter().chain(&found.uplinks).cloned());
     for lan in lans {
         let of_lan = || config.groups.iter().filter(|group| is_of(group, lan));
         let allowed = |uplink: &Uplink| of_lan().any(|group| group.has(Party::Uplink(uplink.name.as_str())));
