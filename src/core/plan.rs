@@ -31,7 +31,7 @@ use super::diff::Desired;
 use super::discover::{Found, discover};
 use super::health::Health;
 use super::layout::{BALANCED_TABLE, Base, MARK_MASK, Slot};
-use super::net::{Family, IfName, Mark, PerFamily, UplinkName};
+use super::net::{Family, Mark, PerFamily, UplinkName};
 use super::nft::{ETHERNET_MTU, Ruleset, Translation};
 use super::observed::{DefaultRoute, Observed};
 use super::quota;
@@ -131,9 +131,8 @@ pub fn plan(
     let nat6 = if forwards { sources.translations(&mut notes) } else { BTreeMap::new() };
     // A firewall alone marks and rewrites nothing.
     let led = if forwards || restore_own || moves_own { uplinks.as_slice() } else { &[] };
-    let lans: &[IfName] = if forwards { &router.lans } else { &[] };
     let ruleset = Ruleset {
-        groups: groups(config, lans, &uplinks, choices, &mut notes),
+        groups: groups(config, observed, &router, &uplinks, choices, &mut notes),
         firewall: router.firewall(config, &uplinks),
         ..ruleset(led, &router, restore_own, nat6)
     };
