@@ -61,6 +61,7 @@ fn router(plain: Ruleset) -> Ruleset {
     let shares =
         PerFamily::from_fn(|_| plain.uplinks.iter().map(|(_, slot)| (*slot, Weight::default())).collect());
     let groups = Groups {
+        uplinks: names.clone(),
         members: names.iter().cloned().collect(),
         pairs: names.iter().map(|name| (name.clone(), names[0].clone())).collect(),
         steered: names.iter().map(|lan| Steered { lan: lan.clone(), shares: shares.clone() }).collect(),
@@ -69,7 +70,7 @@ fn router(plain: Ruleset) -> Ruleset {
     Ruleset {
         forwards: Forwards { doors: (1..).zip(&plain.uplinks).map(door).collect(), lans: names.clone() },
         groups,
-        firewall: Some(Firewall { allow, log: true, lans: names }),
+        firewall: Some(Firewall { uplinks: names.clone(), allow, log: true, lans: names }),
         ..plain
     }
 }

@@ -196,6 +196,7 @@ async fn grouped(steered: Vec<Steered>) {
         ("wan2", "guest"),
     ];
     let groups = Groups {
+        uplinks: ["wan1", "wan2"].map(name).to_vec(),
         members: ["lan", "guest", "wan1", "wan2"].map(name).into(),
         pairs: pairs.map(|(from, to)| (name(from), name(to))).into(),
         steered,
@@ -251,18 +252,16 @@ async fn closed(allow: &[&str]) {
     let uplink = |n| (IfName::new(&format!("wan{n}")).unwrap(), Slot::new(n).unwrap());
     let lans = vec![IfName::new("lan").unwrap()];
     let allow = allow.iter().map(|text| text.parse().unwrap()).collect();
-    let firewall = Some(Firewall { allow, log: true, lans: lans.clone() });
+    let uplinks: Vec<_> = [1, 2].map(uplink).to_vec();
+    let devices = uplinks.iter().map(|(name, _)| name.clone()).collect();
+    let firewall = Some(Firewall { uplinks: devices, allow, log: true, lans: lans.clone() });
     let doors = vec![door(
         2,
         ["198.51.100.2", "2001:db8:2::2"],
         vec![forward(Protocol::Both, "8080", "10.1.0.9:5000")],
     )];
-    let ruleset = Ruleset {
-        uplinks: [1, 2].map(uplink).to_vec(),
-        forwards: Forwards { doors, lans },
-        firewall,
-        ..Ruleset::default()
-    };
+    let forwards = Forwards { doors, lans };
+    let ruleset = Ruleset { uplinks, forwards, firewall, ..Ruleset::default() };
     nft::load(&ruleset.text()).await.unwrap();
     assert_eq!(loaded().await.unwrap().ruleset, Some(ruleset.generation()));
 }

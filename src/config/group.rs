@@ -30,6 +30,8 @@ enum Member {
 pub enum Party<'a> {
     /// A LAN, by the name of its interface.
     Lan(&'a str),
+    /// Another interface behind the machine, by its name.
+    Interface(&'a str),
     /// An uplink, by its name.
     Uplink(&'a str),
 }
@@ -53,7 +55,9 @@ impl Member {
     fn is(&self, party: Party) -> bool {
         match (self, party) {
             (Member::Lans, Party::Lan(_)) | (Member::Uplinks, Party::Uplink(_)) => true,
-            (Member::Named(pattern), Party::Lan(name) | Party::Uplink(name)) => pattern.fits(name),
+            (Member::Named(pattern), Party::Lan(name) | Party::Interface(name) | Party::Uplink(name)) => {
+                pattern.fits(name)
+            }
             _ => false,
         }
     }

@@ -91,7 +91,7 @@ pub const ETHERNET_MTU: u32 = 1500;
 /// What our table is made from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruleset {
-    /// The uplinks by interface; at least one, and one an interface.
+    /// The uplinks by interface, one an interface; none where nothing is marked or rewritten.
     pub uplinks: Vec<(IfName, Slot)>,
     /// Uplinks that carry less than [`ETHERNET_MTU`], by interface, with what they carry, in bytes: TCP connections
     /// over them are told so as they begin, since many a server never hears that its packets are too big.
@@ -127,8 +127,22 @@ impl Ruleset {
         )
     }
 
+    /// Whether there is nothing for a table to do.
+    pub fn is_idle(&self) -> bool {
+        self.body().is_empty()
+    }
+
     /// What stands in the table besides the marker.
     fn body(&self) -> String {
+        let mut text = String::new();
+        if !self.uplinks.is_empty() {
+            text += &self.of_uplinks();
+        }
+        text + &self.groups.text() + &self.firewall.iter().map(Firewall::text).collect::<String>()
+    }
+
+    /// What keeps flows on their uplinks and rewrites addresses.
+    fn of_uplinks(&self) -> String {
         let keep = !MARK_MASK;
         let names = by_name(self.uplinks.iter().map(|(name, _)| name));
         let by_uplink = |verb: &str, chain: &str| {
@@ -219,10 +233,7 @@ impl Ruleset {
         if !self.narrow.is_empty() {
             text += &clamp::clamp(&self.narrow);
         }
-        text + &self.inbound6()
-            + &self.forwards.text()
-            + &self.groups.text(&self.uplinks)
-            + &self.firewall.iter().map(|one| one.text(&self.uplinks)).collect::<String>()
+        text + &self.inbound6() + &self.forwards.text()
     }
 
     fn translation(&self, slot: Slot) -> Translation {

@@ -31,7 +31,7 @@ use super::diff::Desired;
 use super::discover::{Found, discover};
 use super::health::Health;
 use super::layout::{BALANCED_TABLE, Base, MARK_MASK, Slot};
-use super::net::{Family, IfName, Mark, PerFamily, UplinkName};
+use super::net::{Family, Mark, PerFamily, UplinkName};
 use super::nft::{ETHERNET_MTU, Ruleset, Translation};
 use super::observed::{DefaultRoute, Observed};
 use super::quota;
@@ -128,21 +128,17 @@ pub fn plan(
     let restore_own = multihomed && !shared.is_empty();
     // What a policy moves has the address of another uplink.
     let moves_own = multihomed && !policies.is_empty();
-    if !uplinks.is_empty() && (forwards || restore_own || moves_own || config.firewall.enable) {
-        let nat6 = match forwards {
-            true => sources.translations(&mut notes),
-            false if restore_own || moves_own => BTreeMap::new(),
-            // A firewall alone rewrites nothing.
-            false => uplinks.iter().map(|uplink| (uplink.slot, Translation::NONE)).collect(),
-        };
-        let lans: &[IfName] = if forwards { &router.lans } else { &[] };
-        let groups = groups(config, lans, &uplinks, choices, &mut notes);
-        desired.ruleset = Some(Ruleset {
-            groups,
-            firewall: router.firewall(config),
-            ..ruleset(&uplinks, &router, restore_own, nat6)
-        });
-        desired.flows = flows(&uplinks, &shared);
+    let nat6 = if forwards { sources.translations(&mut notes) } else { BTreeMap::new() };
+    // A firewall alone marks and rewrites nothing.
+    let led = if forwards || restore_own || moves_own { uplinks.as_slice() } else { &[] };
+    let ruleset = Ruleset {
+        groups: groups(config, observed, &router, &uplinks, choices, &mut notes),
+        firewall: router.firewall(config, &uplinks),
+        ..ruleset(led, &router, restore_own, nat6)
+    };
+    if !ruleset.is_idle() {
+        desired.ruleset = Some(ruleset);
+        desired.flows = flows(led, &shared);
     }
     // The kernel would replace a foreign route of the same key.
     let is_foreign = |key: &RouteKey| {

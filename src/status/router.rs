@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::net::IfName;
 use crate::core::plan::Plan;
 
 /// What is done for the hosts behind the machine.
@@ -66,7 +67,8 @@ impl RouterStatus {
         let mut reaches: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let ruleset = whole.desired.ruleset.as_ref();
         let pairs = ruleset.iter().flat_map(|ruleset| &ruleset.groups.pairs);
-        for (from, to) in pairs.filter(|(from, to)| plan.lans.contains(from) && from != to) {
+        let is_uplink = |name: &IfName| whole.uplinks.iter().any(|uplink| uplink.dev.name == *name);
+        for (from, to) in pairs.filter(|(from, to)| !is_uplink(from) && from != to) {
             reaches.entry(from.to_string()).or_default().push(to.to_string());
         }
         RouterStatus {

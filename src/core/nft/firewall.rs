@@ -6,13 +6,14 @@
 use std::fmt::Write;
 
 use super::{by_name, joined};
-use crate::core::layout::Slot;
 use crate::core::net::IfName;
 use crate::core::opening::Opening;
 
 /// What is let in by an uplink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Firewall {
+    /// The interfaces of all uplinks that are there, at least one; also of those that lead nowhere at present.
+    pub uplinks: Vec<IfName>,
     /// What visitors reach of the machine itself.
     pub allow: Vec<Opening>,
     /// The kernel's log tells of what is dropped, a few times a second.
@@ -49,8 +50,8 @@ impl Firewall {
     ///
     /// They stand behind everybody's own filters: what is accepted here was accepted there. A connection of this machine
     /// that nobody has tracked so far, as this table is what begins it, is known by its socket.
-    pub(super) fn text(&self, uplinks: &[(IfName, Slot)]) -> String {
-        let names = by_name(uplinks.iter().map(|(name, _)| name));
+    pub(super) fn text(&self) -> String {
+        let names = by_name(&self.uplinks);
         let openings = self.openings();
         let log = match self.log {
             true => "\t\tlimit rate 5/second burst 10 packets log prefix \"uplinkd dropped: \"\n",
@@ -131,6 +132,7 @@ mod tests {
     fn openings_are_merged_where_they_overlap() {
         let allow = ["tcp:22", "udp:5000-5010", "tcp:20-25", "esp", "tcp:26", "esp", "ah", "udp:53"];
         let firewall = Firewall {
+            uplinks: vec![IfName::new("eth0").unwrap()],
             allow: allow.map(|text| text.parse().unwrap()).to_vec(),
             log: false,
             lans: Vec::new(),
@@ -139,7 +141,7 @@ mod tests {
             firewall.openings(),
             "\t\ttcp dport { 20-26 } accept\n\t\tudp dport { 53, 5000-5010 } accept\n\t\tmeta l4proto { ah, esp } accept\n"
         );
-        let text = firewall.text(&[(IfName::new("eth0").unwrap(), Slot::new(1).unwrap())]);
+        let text = firewall.text();
         assert!(!text.contains("log prefix") && !text.contains("oifname {"), "{text}");
     }
 }

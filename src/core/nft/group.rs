@@ -12,7 +12,9 @@ use crate::core::net::{Family, IfName, PerFamily, Weight};
 /// Who may talk to whom; by default nothing is said of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Groups {
-    /// The interfaces of LANs and uplinks, of whom it is said.
+    /// The interfaces of all uplinks that are there: what comes in by one is not told that it is refused.
+    pub uplinks: Vec<IfName>,
+    /// The interfaces of whom it is said, those of uplinks among them.
     pub members: BTreeSet<IfName>,
     /// Those that may, in both directions.
     pub pairs: BTreeSet<(IfName, IfName)>,
@@ -34,16 +36,20 @@ impl Groups {
     ///
     /// Each packet is looked at, since a flow may have begun before. What somebody has forwarded on purpose, by another
     /// destination for it, gets through; and so does what has nothing to do with a LAN and an uplink, as a VPN.
-    pub(super) fn text(&self, uplinks: &[(IfName, Slot)]) -> String {
-        if self.pairs.is_empty() || uplinks.is_empty() {
+    pub(super) fn text(&self) -> String {
+        if self.pairs.is_empty() {
             return String::new();
         }
         let pairs: Vec<_> = self.pairs.iter().map(|(from, to)| format!("\"{from}\" . \"{to}\"")).collect();
         let (pairs, members) = (pairs.join(", "), by_name(&self.members));
-        let strangers = by_name(uplinks.iter().map(|(name, _)| name));
+        let strangers = by_name(&self.uplinks);
+        let unsaid = match strangers.is_empty() {
+            true => String::new(),
+            false => format!("\t\tiifname {{ {strangers} }} drop\n"),
+        };
         let mut text = format!(
             "\tchain group_refuses {{\n\
-             \t\tiifname {{ {strangers} }} drop\n\
+             {unsaid}\
              \t\tmeta l4proto tcp reject with tcp reset\n\
              \t\treject with icmpx admin-prohibited\n\
              \t}}\n\
@@ -120,14 +126,14 @@ mod tests {
         let share = |slot, weight| (Slot::new(slot).unwrap(), Weight::new(weight).unwrap());
         let shares = PerFamily { v4: vec![share(2, 2), share(3, 1)], v6: vec![share(3, 1)] };
         let groups = Groups {
+            uplinks: [1, 2].map(|n| name(&format!("eth{n}"))).to_vec(),
             members: ["br0", "guest", "eth1"].map(name).into(),
             pairs: [pair("br0", "br0"), pair("guest", "eth1"), pair("eth1", "guest")].into(),
             steered: vec![Steered { lan: name("guest"), shares }],
         };
-        let uplinks = [1, 2].map(|n| (name(&format!("eth{n}")), Slot::new(n).unwrap()));
         // tests/router.rs loads it and sends packets.
         assert_eq!(
-            groups.text(&uplinks),
+            groups.text(),
             r#"	chain group_refuses {
 		iifname { "eth1", "eth2" } drop
 		meta l4proto tcp reject with tcp reset
@@ -155,6 +161,8 @@ mod tests {
 	}
 "#
         );
-        assert_eq!(Groups::default().text(&uplinks), "");
+        let alone = Groups { uplinks: Vec::new(), steered: Vec::new(), ..groups };
+        assert!(!alone.text().contains("{  }"), "nft knows no empty set: {}", alone.text());
+        assert_eq!(Groups::default().text(), "");
     }
 }

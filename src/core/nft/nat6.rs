@@ -46,9 +46,6 @@ pub enum Others {
 }
 
 impl Translation {
-    /// All sources stay as they are.
-    pub const NONE: Translation = Translation { own: Vec::new(), pairs: Vec::new(), others: Others::Keep };
-
     /// The chain that a flow's first packet passes when it leaves by this uplink.
     pub(super) fn chain(&self, name: &IfName, slot: Slot) -> String {
         let mut text = format!("\tchain nat6_{slot} {{\n\t\tcomment \"{name}\"\n");

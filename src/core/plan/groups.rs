@@ -1,6 +1,9 @@
 //! Who may talk to whom through the machine, and who carries what those send that may not use every uplink.
 
-use crate::config::{Config, Group, Party};
+use std::collections::BTreeMap;
+
+use super::{Observed, RouterPlan};
+use crate::config::{Config, Party};
 use crate::core::balance::{self, Choice};
 use crate::core::layout::Slot;
 use crate::core::net::{Family, IfName, PerFamily, Weight};
@@ -11,17 +14,18 @@ use crate::core::uplink::Uplink;
 /// is said of anybody.
 pub(super) fn groups(
     config: &Config,
-    lans: &[IfName],
+    observed: &Observed,
+    router: &RouterPlan,
     uplinks: &[Uplink],
     choices: &PerFamily<Choice>,
     notes: &mut Vec<String>,
 ) -> Groups {
-    if config.groups.is_empty() || lans.is_empty() {
+    let behind = behind(config, observed, router, uplinks);
+    if behind.is_empty() {
         return Groups::default();
     }
-    let uplinks: Vec<&Uplink> = uplinks.iter().filter(|uplink| !uplink.leads_nowhere()).collect();
-    let is_of = |group: &Group, lan: &IfName| group.has(Party::Lan(lan.as_str()));
-    let parties = lans.iter().map(|lan| Party::Lan(lan.as_str()));
+    let uplinks = Vec::from_iter(uplinks);
+    let parties = behind.values().copied();
     let parties = parties.chain(uplinks.iter().map(|uplink| Party::Uplink(uplink.name.as_str())));
     let parties: Vec<Party> = parties.collect();
     for group in &config.groups {
@@ -29,14 +33,15 @@ pub(super) fn groups(
             |name| format!("{}: there is neither a LAN nor an uplink {name} at present", group.origin);
         notes.extend(group.away(&parties).map(absent));
     }
-    let mut found = Groups::default();
-    found.members.extend(lans.iter().cloned().chain(uplinks.iter().map(|uplink| uplink.dev.name.clone())));
-    for lan in lans {
-        let of_lan = || config.groups.iter().filter(|group| is_of(group, lan));
+    let devices = uplinks.iter().map(|uplink| uplink.dev.name.clone()).collect();
+    let mut found = Groups { uplinks: devices, ..Groups::default() };
+    found.members.extend(behind.keys().copied().chain(&found.uplinks).cloned());
+    for (&lan, &party) in &behind {
+        let of_lan = || config.groups.iter().filter(|group| group.has(party));
         let allowed = |uplink: &Uplink| of_lan().any(|group| group.has(Party::Uplink(uplink.name.as_str())));
-        let neighbours =
-            lans.iter().filter(|other| *other == lan || of_lan().any(|group| is_of(group, other)));
-        found.pairs.extend(neighbours.map(|other| (lan.clone(), other.clone())));
+        let is_neighbour = |other: Party| other == party || of_lan().any(|group| group.has(other));
+        let neighbours = behind.iter().filter(|(_, other)| is_neighbour(**other));
+        found.pairs.extend(neighbours.map(|(&other, _)| (lan.clone(), other.clone())));
         for uplink in uplinks.iter().filter(|uplink| allowed(uplink)) {
             let device = &uplink.dev.name;
             found.pairs.extend([(lan.clone(), device.clone()), (device.clone(), lan.clone())]);
@@ -48,6 +53,29 @@ pub(super) fn groups(
         }
     }
     found
+}
+
+/// Of whom groups speak that are behind the machine: the LANs, and what is none at present but named, as a LAN that has no
+/// address yet, or a VPN. Who is named is not left open for that.
+fn behind<'a>(
+    config: &Config,
+    observed: &'a Observed,
+    router: &RouterPlan,
+    uplinks: &[Uplink],
+) -> BTreeMap<&'a IfName, Party<'a>> {
+    if !router.takes_part || config.groups.is_empty() {
+        return BTreeMap::new();
+    }
+    let is_uplink = |name: &IfName| uplinks.iter().any(|uplink| uplink.dev.name == *name);
+    let of = |name: &'a IfName| {
+        let other = Party::Interface(name.as_str());
+        match router.lans.contains(name) {
+            true => Some((name, Party::Lan(name.as_str()))),
+            false => config.groups.iter().any(|group| group.has(other)).then_some((name, other)),
+        }
+    };
+    let links = observed.links.iter().filter(|link| !link.is_loopback() && !is_uplink(&link.name));
+    links.filter_map(|link| of(&link.name)).collect()
 }
 
 /// Who carries what a LAN sends, by weight, chosen among those that it may use as they are among all; none where these

@@ -57,10 +57,8 @@ pub(super) fn policies(
             }),
         })
         .collect();
-    let around = Surroundings {
-        uplinks: uplinks.iter().filter(|u| !u.leads_nowhere()).map(|u| u.dev.name.clone()).collect(),
-        near: stays(observed),
-    };
+    let around =
+        Surroundings { uplinks: uplinks.iter().map(|u| u.dev.name.clone()).collect(), near: stays(observed) };
     desired.policies = Some(PolicyTable::new(&around, &standing, &config.prefixes));
     let plan = |one: Standing| PolicyPlan {
         name: one.policy.name.clone(),

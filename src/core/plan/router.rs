@@ -97,10 +97,16 @@ impl RouterPlan {
         }
     }
 
-    /// What is let in by uplinks.
-    pub(super) fn firewall(&self, config: &Config) -> Option<Firewall> {
+    /// What is let in by uplinks. Also one without a gateway is closed: a lease may lack it for a moment, or for good.
+    pub(super) fn firewall(&self, config: &Config, uplinks: &[Uplink]) -> Option<Firewall> {
         let config::Firewall { enable, allow, quiet } = &config.firewall;
-        enable.then(|| Firewall { allow: allow.clone(), log: !quiet, lans: self.lans.clone() })
+        let uplinks: Vec<IfName> = uplinks.iter().map(|uplink| uplink.dev.name.clone()).collect();
+        (*enable && !uplinks.is_empty()).then(|| Firewall {
+            uplinks,
+            allow: allow.clone(),
+            log: !quiet,
+            lans: self.lans.clone(),
+        })
     }
 
     /// The same for our nftables table.
