@@ -12,6 +12,7 @@
 //! Refuses to know who can carry what; that is a [`Verdict`].
 
 mod criteria;
+mod guard;
 mod sticky;
 
 use std::collections::BTreeSet;
@@ -54,6 +55,8 @@ pub struct Standing<'a> {
     pub policy: &'a Policy,
     /// The interfaces that it speaks of, by name.
     pub interfaces: Vec<IfName>,
+    /// The uplink that it enforces, also while that is away; none where nobody is called so, and for other methods.
+    pub only: Option<Slot>,
     /// What becomes of its traffic.
     pub verdict: PerFamily<Verdict>,
 }
@@ -63,6 +66,9 @@ pub struct Standing<'a> {
 pub struct Surroundings {
     /// The interfaces of uplinks: what comes in by one is somebody's who has chosen his way already.
     pub uplinks: Vec<IfName>,
+    /// The interfaces of all uplinks that are present, those among them that have lost their gateway: what is enforced
+    /// leaves by its own of these alone.
+    pub exits: Vec<(IfName, Slot)>,
     /// What is reached without a gateway, and so stays where it is; without overlaps.
     pub near: Vec<IpNet>,
 }
@@ -101,6 +107,7 @@ impl PolicyTable {
         };
         text += &chain("behind", &decide(|traffic| !traffic.is_own(), &BEHIND));
         text += &chain("here", &decide(|traffic| !traffic.is_behind(), &OWN));
+        text += &guard::guard(around, policies, &rounds);
         let keeps = kept
             .iter()
             .map(|bits| chain(&keep(*bits), &[format!("meta mark set meta mark & {:#010x}", bits.0)]));
@@ -189,6 +196,9 @@ impl fmt::Display for PolicyTable {
         }
     }
 }
+
+/// What renews the lease of an uplink, by unicast (RFC 2131, 4.4.5): it has its way.
+const LEASES: &str = "udp sport 68 udp dport 67";
 
 /// The beginning of the name of the chain that tells which prefixes are loaded.
 const PREFIXES: &str = "prefixes_";
@@ -320,6 +330,7 @@ impl Surroundings {
         here.extend(marked);
         here.push(among("oifname !=").map_or("return".into(), |rule| format!("{rule} return")));
         here.extend(spared);
+        here.push(format!("{LEASES} return"));
         here.push("jump here".to_owned());
         // All output chains of nat stand at -100, whatever they say: ahead of that nothing would be decided yet.
         let again = [
