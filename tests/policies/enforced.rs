@@ -182,3 +182,28 @@ fn a_rule_by_interface_leads_nothing_past_a_policy() {
         assert_eq!(leaked(), 0, "{}", sh("nft list table inet count"));
     });
 }
+
+#[test]
+fn what_was_taken_out_of_the_table_comes_back() {
+    namespace::run("what_was_taken_out_of_the_table_comes_back", &["nft"], || async {
+        let net = router().await;
+        let config = configured(
+            "[[policy]]\nmatch.to = ['203.0.113.0/24', '2001:db8:9::/64']\nmethod = 'enforced'\nuplinks = 'two'\n",
+        );
+        let (first, other) = (table(&config, |_| by(2)), table(&config, |_| Verdict::Refuse));
+        load(&first).await;
+        all_by(&net, 2, "at first");
+        // The same text over it, and another that has the same prefixes.
+        foreign("flush map inet uplinkd_policy to_4_0");
+        load(&first).await;
+        all_by(&net, 2, "an empty map");
+        foreign("delete element inet uplinkd_policy to_6_0 { 2001:db8:9::-2001:db8:9::ffff:ffff:ffff:ffff }");
+        load(&other).await;
+        assert_eq!(LAN6.goes_by(&net), None, "a lost element");
+        load(&first).await;
+        all_by(&net, 2, "and back");
+        foreign("flush table inet uplinkd_policy; delete map inet uplinkd_policy from_4_0");
+        load(&first).await;
+        all_by(&net, 2, "without rules and a map");
+    });
+}

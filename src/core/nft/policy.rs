@@ -128,16 +128,25 @@ impl PolicyTable {
         format!("{PREFIXES}{:016x}_{}", self.prefixes.hash, self.rounds)
     }
 
+    /// The chain that tells how often the chains of the table were used when it was loaded.
+    fn count(&self) -> String {
+        format!("{USES}{}", self.generation().uses)
+    }
+
     /// As it will be when it is loaded.
     pub fn loaded(&self) -> LoadedPolicies {
         let chains = self.body.lines().filter_map(|line| line.strip_prefix("\tchain ")?.strip_suffix(" {"));
-        let chains = chains.map(str::to_owned).chain([self.generation().chain(), self.marker()]).collect();
+        let chains = chains
+            .map(str::to_owned)
+            .chain([self.generation().chain(), self.marker(), self.count()])
+            .collect();
         LoadedPolicies { generation: self.generation(), chains }
     }
 
     /// The text for `nft -f -`: makes the table what it should be, from what is loaded, in one transaction.
     pub fn text(&self, over: Option<&LoadedPolicies>) -> String {
-        let over = over.filter(|loaded| loaded.generation != Generation::UNKNOWN);
+        // What somebody has taken something out of is no ground to build on: nothing tells whether it was an element.
+        let over = over.filter(|loaded| loaded.is_whole());
         let kept = over.is_some_and(|loaded| loaded.chains.contains(&self.marker()));
         let begin = match over {
             Some(loaded) => self.cleared(loaded, kept),
@@ -155,7 +164,8 @@ impl PolicyTable {
                     write!(maps, "\tmap {name} {{\n\t\ttype {kind} : verdict; flags interval;\n{all}\t}}\n");
             }
         }
-        let markers = chain(&self.generation().chain(), &[]) + &chain(&self.marker(), &[]);
+        let markers = [self.generation().chain(), self.marker(), self.count()];
+        let markers: String = markers.iter().map(|name| chain(name, &[])).collect();
         let body = &self.body;
         // The chains stand ahead of the maps, whose elements lead to them.
         format!(
@@ -187,6 +197,14 @@ impl PolicyTable {
     }
 }
 
+impl LoadedPolicies {
+    /// Whether nothing was taken out of it since it was loaded.
+    fn is_whole(&self) -> bool {
+        let wanted = self.chains.iter().find_map(|chain| chain.strip_prefix(USES)?.parse::<u32>().ok());
+        self.generation != Generation::UNKNOWN && wanted.is_some_and(|uses| self.generation.uses >= uses)
+    }
+}
+
 impl fmt::Display for PolicyTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "table inet {POLICY_TABLE}, generation {}: {}", self.generation(), self.summary)?;
@@ -202,6 +220,9 @@ const LEASES: &str = "udp sport 68 udp dport 67";
 
 /// The beginning of the name of the chain that tells which prefixes are loaded.
 const PREFIXES: &str = "prefixes_";
+
+/// The beginning of the name of the chain that tells how often chains are used.
+const USES: &str = "uses_";
 
 /// The name of the chain that leaves some policies of a round.
 fn keep(bits: Bits) -> String {
