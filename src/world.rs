@@ -19,7 +19,7 @@ use crate::core::change::Change;
 use crate::core::diff::{Desired, Move};
 use crate::core::layout::Slot;
 use crate::core::net::{Family, Mark};
-use crate::core::nft::{POLICY_TABLE, TABLE};
+use crate::core::nft::{LoadedPolicies, POLICY_TABLE, PolicyTable, TABLE};
 use crate::core::observed::{Kernel, Observed};
 use crate::core::policy::Moment;
 use crate::core::sysctl::Sysctl;
@@ -166,7 +166,7 @@ impl World {
             Change::LoadRuleset(ruleset) => nft::load(&ruleset.text()).await.map_err(|e| chain(&e)),
             Change::DropRuleset => nft::drop_table(TABLE).await.map_err(|e| chain(&e)),
             Change::LoadPolicies(table, over) => {
-                nft::load(&table.text(over.as_ref())).await.map_err(|e| chain(&e))
+                load_policies(table, over.as_ref()).await.map_err(|e| chain(&e))
             }
             Change::DropPolicies => nft::drop_table(POLICY_TABLE).await.map_err(|e| chain(&e)),
             Change::PutRoute(route) => self.rtnl.put_route(route).await.map_err(|e| chain(&e)),
@@ -232,6 +232,15 @@ fn adoption(change: &Change) -> Option<(IpAddr, Mark)> {
     match change {
         Change::AdoptFlows(ip, mark) => Some((*ip, *mark)),
         _ => None,
+    }
+}
+
+/// Loads the table of policies; where the loaded one is in the way, in place of it.
+async fn load_policies(table: &PolicyTable, over: Option<&LoadedPolicies>) -> Result<(), nft::Error> {
+    match nft::load(&table.text(over)).await {
+        // Somebody may have taken out what the text builds on, or made something else of that name.
+        Err(nft::Error::Refused { .. }) if over.is_some() => nft::load(&table.text(None)).await,
+        outcome => outcome,
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should")]
 
+#[path = "policies/enforced.rs"]
+mod enforced;
 mod namespace;
 
 use std::io;
@@ -41,6 +43,7 @@ fn table(config: &Config, verdict: impl Fn(usize) -> Verdict) -> PolicyTable {
     let near = ["10.1.0.0/24", "192.0.2.0/24", "198.51.100.0/24", "fd00::/64", "2001:db8:1::/64", "ff00::/8"];
     let around = Surroundings {
         uplinks: vec![name("wan1"), name("wan2")],
+        exits: vec![(name("wan1"), slot(1)), (name("wan2"), slot(2))],
         near: near.iter().map(|net| net.parse().unwrap()).collect(),
     };
     let interface = |policy: &uplinkd::core::policy::Policy| {
@@ -51,6 +54,9 @@ fn table(config: &Config, verdict: impl Fn(usize) -> Verdict) -> PolicyTable {
         .map(|(place, policy)| Standing {
             policy,
             interfaces: interface(policy),
+            only: policy.uplinks.first().and_then(|name| {
+                Some(slot(["one", "two"].iter().position(|n| *n == name.as_str())? as u8 + 1))
+            }),
             verdict: PerFamily::from_fn(|_| verdict(place)),
         })
         .collect();

@@ -97,7 +97,7 @@ pub fn plan(
     let prefixes = PerFamily { v4: Vec::new(), v6: sources.kept(multihomed && forwards) };
 
     let mut desired = Desired::default();
-    let policies = policy::policies(config, observed, &uplinks, &candidates, &mut desired);
+    let policies = policy::policies(config, observed, &uplinks, &candidates, &slots, &mut desired);
     let enforced = policy::enforced(config, &slots);
     for family in Family::BOTH {
         let mut part =

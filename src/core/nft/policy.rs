@@ -12,6 +12,7 @@
 //! Refuses to know who can carry what; that is a [`Verdict`].
 
 mod criteria;
+mod guard;
 mod sticky;
 
 use std::collections::BTreeSet;
@@ -54,6 +55,8 @@ pub struct Standing<'a> {
     pub policy: &'a Policy,
     /// The interfaces that it speaks of, by name.
     pub interfaces: Vec<IfName>,
+    /// The uplink that it enforces, also while that is away; none where nobody is called so, and for other methods.
+    pub only: Option<Slot>,
     /// What becomes of its traffic.
     pub verdict: PerFamily<Verdict>,
 }
@@ -63,6 +66,9 @@ pub struct Standing<'a> {
 pub struct Surroundings {
     /// The interfaces of uplinks: what comes in by one is somebody's who has chosen his way already.
     pub uplinks: Vec<IfName>,
+    /// The interfaces of all uplinks that are present, those among them that have lost their gateway: what is enforced
+    /// leaves by its own of these alone.
+    pub exits: Vec<(IfName, Slot)>,
     /// What is reached without a gateway, and so stays where it is; without overlaps.
     pub near: Vec<IpNet>,
 }
@@ -101,6 +107,7 @@ impl PolicyTable {
         };
         text += &chain("behind", &decide(|traffic| !traffic.is_own(), &BEHIND));
         text += &chain("here", &decide(|traffic| !traffic.is_behind(), &OWN));
+        text += &guard::guard(around, policies, &rounds);
         let keeps = kept
             .iter()
             .map(|bits| chain(&keep(*bits), &[format!("meta mark set meta mark & {:#010x}", bits.0)]));
@@ -121,16 +128,25 @@ impl PolicyTable {
         format!("{PREFIXES}{:016x}_{}", self.prefixes.hash, self.rounds)
     }
 
+    /// The chain that tells how often the chains of the table were used when it was loaded.
+    fn count(&self) -> String {
+        format!("{USES}{}", self.generation().uses)
+    }
+
     /// As it will be when it is loaded.
     pub fn loaded(&self) -> LoadedPolicies {
         let chains = self.body.lines().filter_map(|line| line.strip_prefix("\tchain ")?.strip_suffix(" {"));
-        let chains = chains.map(str::to_owned).chain([self.generation().chain(), self.marker()]).collect();
+        let chains = chains
+            .map(str::to_owned)
+            .chain([self.generation().chain(), self.marker(), self.count()])
+            .collect();
         LoadedPolicies { generation: self.generation(), chains }
     }
 
     /// The text for `nft -f -`: makes the table what it should be, from what is loaded, in one transaction.
     pub fn text(&self, over: Option<&LoadedPolicies>) -> String {
-        let over = over.filter(|loaded| loaded.generation != Generation::UNKNOWN);
+        // What somebody has taken something out of is no ground to build on: nothing tells whether it was an element.
+        let over = over.filter(|loaded| loaded.is_whole());
         let kept = over.is_some_and(|loaded| loaded.chains.contains(&self.marker()));
         let begin = match over {
             Some(loaded) => self.cleared(loaded, kept),
@@ -148,7 +164,8 @@ impl PolicyTable {
                     write!(maps, "\tmap {name} {{\n\t\ttype {kind} : verdict; flags interval;\n{all}\t}}\n");
             }
         }
-        let markers = chain(&self.generation().chain(), &[]) + &chain(&self.marker(), &[]);
+        let markers = [self.generation().chain(), self.marker(), self.count()];
+        let markers: String = markers.iter().map(|name| chain(name, &[])).collect();
         let body = &self.body;
         // The chains stand ahead of the maps, whose elements lead to them.
         format!(
@@ -180,6 +197,14 @@ impl PolicyTable {
     }
 }
 
+impl LoadedPolicies {
+    /// Whether nothing was taken out of it since it was loaded.
+    fn is_whole(&self) -> bool {
+        let wanted = self.chains.iter().find_map(|chain| chain.strip_prefix(USES)?.parse::<u32>().ok());
+        self.generation != Generation::UNKNOWN && wanted.is_some_and(|uses| self.generation.uses >= uses)
+    }
+}
+
 impl fmt::Display for PolicyTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "table inet {POLICY_TABLE}, generation {}: {}", self.generation(), self.summary)?;
@@ -190,8 +215,14 @@ impl fmt::Display for PolicyTable {
     }
 }
 
+/// What renews the lease of an uplink, by unicast (RFC 2131, 4.4.5): it has its way.
+const LEASES: &str = "udp sport 68 udp dport 67";
+
 /// The beginning of the name of the chain that tells which prefixes are loaded.
 const PREFIXES: &str = "prefixes_";
+
+/// The beginning of the name of the chain that tells how often chains are used.
+const USES: &str = "uses_";
 
 /// The name of the chain that leaves some policies of a round.
 fn keep(bits: Bits) -> String {
@@ -320,6 +351,7 @@ impl Surroundings {
         here.extend(marked);
         here.push(among("oifname !=").map_or("return".into(), |rule| format!("{rule} return")));
         here.extend(spared);
+        here.push(format!("{LEASES} return"));
         here.push("jump here".to_owned());
         // All output chains of nat stand at -100, whatever they say: ahead of that nothing would be decided yet.
         let again = [

@@ -14,7 +14,7 @@ use crate::core::balance::{self, Candidate};
 use crate::core::layout::{Base, Slot};
 use crate::core::net::{Family, PerFamily, TableId, UplinkName};
 use crate::core::nft::{PolicyTable, Standing, Surroundings, Verdict};
-use crate::core::policy::{Moment, OnFailure, Policy, Way};
+use crate::core::policy::{Moment, ON_LINK_4, ON_LINK_6, OnFailure, Policy, Way};
 use crate::core::rule::{Rule, Selector};
 use crate::core::slots::Slots;
 use crate::core::uplink::Uplink;
@@ -42,6 +42,7 @@ pub(super) fn policies(
     observed: &Observed,
     uplinks: &[Uplink],
     candidates: &PerFamily<Vec<Candidate>>,
+    slots: &Slots,
     desired: &mut Desired,
 ) -> Vec<PolicyPlan> {
     if config.policies.is_empty() {
@@ -51,14 +52,18 @@ pub(super) fn policies(
         .map(|policy| Standing {
             policy,
             interfaces: interfaces(policy, observed),
+            only: only(policy, slots),
             verdict: PerFamily::from_fn(|f| match policy.traffic.is_in_time(observed.moment) {
                 true => verdict(policy, uplinks, &candidates[f], f),
                 false => Verdict::Skip,
             }),
         })
         .collect();
-    let around =
-        Surroundings { uplinks: uplinks.iter().map(|u| u.dev.name.clone()).collect(), near: stays(observed) };
+    let around = Surroundings {
+        uplinks: uplinks.iter().map(|u| u.dev.name.clone()).collect(),
+        exits: uplinks.iter().map(|u| (u.dev.name.clone(), u.slot)).collect(),
+        near: stays(observed),
+    };
     desired.policies = Some(PolicyTable::new(&around, &standing, &config.prefixes));
     let plan = |one: Standing| PolicyPlan {
         name: one.policy.name.clone(),
@@ -122,9 +127,8 @@ fn interfaces(policy: &Policy, observed: &Observed) -> Vec<crate::core::net::IfN
 
 /// The prefixes to which nothing is moved: those on the links, and those that never leave one.
 fn stays(observed: &Observed) -> Vec<IpNet> {
-    let always = ["169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32"];
-    let mut four: Vec<Ipv4Net> = always.iter().filter_map(|net| net.parse().ok()).collect();
-    let mut six: Vec<Ipv6Net> = ["fe80::/10", "ff00::/8"].iter().filter_map(|net| net.parse().ok()).collect();
+    let mut four: Vec<Ipv4Net> = ON_LINK_4.iter().filter_map(|net| net.parse().ok()).collect();
+    let mut six: Vec<Ipv6Net> = ON_LINK_6.iter().filter_map(|net| net.parse().ok()).collect();
     for net in Family::BOTH.into_iter().flat_map(|family| near(observed, family)) {
         match net {
             IpNet::V4(net) => four.push(net),
@@ -135,10 +139,15 @@ fn stays(observed: &Observed) -> Vec<IpNet> {
     four.into_iter().map(IpNet::V4).chain(six.into_iter().map(IpNet::V6)).collect()
 }
 
-/// The uplinks that a policy enforces, by slot: also of those that are away.
+/// The uplink that a policy enforces, also while that is away.
+fn only(policy: &Policy, slots: &Slots) -> Option<Slot> {
+    let name = policy.uplinks.first().filter(|_| policy.way == Way::Enforced);
+    name.and_then(|name| slots.named(name)).map(|entry| entry.slot)
+}
+
+/// The uplinks that policies enforce, by slot.
 pub(super) fn enforced(config: &Config, slots: &Slots) -> BTreeSet<Slot> {
-    let names = config.policies.iter().filter(|policy| policy.way == Way::Enforced);
-    names.flat_map(|policy| &policy.uplinks).filter_map(|name| slots.named(name)).map(|e| e.slot).collect()
+    config.policies.iter().filter_map(|policy| only(policy, slots)).collect()
 }
 
 /// What has the mark of an uplink that is enforced, and finds no way by it, is refused: ahead of the rules by address, by

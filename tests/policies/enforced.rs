@@ -1,0 +1,209 @@
+//! What is enforced, against whatever else would lead it out: only its own uplink, or none.
+
+use std::os::fd::AsRawFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::*;
+
+/// All to port 7 by the second uplink.
+const SECOND: &str = "[[policy]]\nmatch.ports = 7\nmethod = 'enforced'\nuplinks = 'two'\n";
+
+/// Counts what leaves by the first uplink for port 7.
+fn count() {
+    foreign(
+        "add table inet count; add counter inet count out; \
+         add chain inet count last { type filter hook postrouting priority 300; }; \
+         add rule inet count last oifname wan1 meta l4proto { tcp, udp } th dport 7 counter name out",
+    );
+}
+
+/// How many did.
+fn leaked() -> u64 {
+    let text = sh("nft list counter inet count out");
+    let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
+    words.nth(1).unwrap().parse().unwrap()
+}
+
+const fn tcp(probe: Probe) -> Probe {
+    Probe { tcp: true, ..probe }
+}
+
+const ALL: [Probe; 8] = [LAN, LAN6, OWN, OWN6, tcp(LAN), tcp(LAN6), tcp(OWN), tcp(OWN6)];
+
+/// None of these leaves by the first uplink, nor arrives.
+fn none_leaks(net: &Net, what: &str) {
+    for probe in ALL {
+        let (start, by) = (Instant::now(), probe.goes_by(net));
+        println!("{what}: {probe:?}: {by:?} after {:?}", start.elapsed());
+        assert_eq!(by, None, "{what}: {probe:?}");
+    }
+    assert_eq!(leaked(), 0, "{what}: {}", sh("nft list table inet count"));
+}
+
+fn all_by(net: &Net, uplink: u8, what: &str) {
+    for probe in ALL {
+        assert_eq!(probe.goes_by(net), Some(uplink), "{what}: {probe:?}");
+    }
+}
+
+#[test]
+fn a_route_of_another_uplink_takes_nothing_that_is_enforced() {
+    namespace::run("a_route_of_another_uplink_takes_nothing_that_is_enforced", &["nft"], || async {
+        let net = router().await;
+        count();
+        load(&table(&configured(SECOND), |_| by(2))).await;
+        all_by(&net, 2, "at first");
+        // As DHCP's option 121 or an advertisement brings it.
+        sh("ip route add 203.0.113.0/24 via 192.0.2.1");
+        sh("ip route add 2001:db8:9::/64 via 2001:db8:1::1");
+        none_leaks(&net, "a specific route");
+        // While it is refused, and while nothing is known of its uplink.
+        load(&table(&configured(SECOND), |_| Verdict::Refuse)).await;
+        none_leaks(&net, "refused");
+        load(&table(&configured(&SECOND.replace("two", "tow")), |_| Verdict::Refuse)).await;
+        none_leaks(&net, "unknown");
+        // What others need is let through, and what no policy is for.
+        load(&table(&configured(&SECOND.replace('7', "8")), |_| by(2))).await;
+        all_by(&net, 1, "another port");
+    });
+}
+
+#[test]
+fn nobody_on_the_link_of_another_uplink_is_near() {
+    namespace::run("nobody_on_the_link_of_another_uplink_is_near", &["nft"], || async {
+        let net = router().await;
+        count();
+        load(&table(&configured(SECOND), |_| by(2))).await;
+        let try_all = |first: bool| {
+            let to = if first {
+                ["192.0.2.1:7", "[2001:db8:1::1]:7"]
+            } else {
+                ["198.51.100.1:7", "[2001:db8:2::1]:7"]
+            };
+            for to in to.map(|to| to.parse::<SocketAddr>().unwrap()) {
+                let send = move || {
+                    let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
+                    drop(UdpSocket::bind((any, 0)).unwrap().send_to(b"?", to));
+                };
+                net.lan.run(send);
+                send();
+            }
+        };
+        try_all(true);
+        assert_eq!(leaked(), 0, "{}", sh("nft list table inet count"));
+        foreign(
+            "add rule inet count last oifname wan2 meta l4proto { tcp, udp } th dport 7 counter name out",
+        );
+        try_all(false);
+        assert_eq!(leaked(), 4, "its own link is near");
+        // Whoever is asked where its neighbours are still hears of it: else the other uplink would be lost.
+        sh("ip -6 neigh flush dev wan1");
+        load(&table(
+            &configured(
+                "[[policy]]\nmatch.to = ['0.0.0.0/0', '::/0']\nmethod = 'enforced'\nuplinks = 'two'\n",
+            ),
+            |_| by(2),
+        ))
+        .await;
+        for name in ["wan1", "wan2"] {
+            let socket = Socket::from(UdpSocket::bind("[::]:0").unwrap());
+            socket.set_mark(slot(1).mark().value()).unwrap();
+            let to: SocketAddr =
+                if name == "wan1" { "[2001:db8:1::1]:9" } else { "[2001:db8:2::1]:9" }.parse().unwrap();
+            let start = Instant::now();
+            while !sh(&format!("ip -6 neigh show dev {name}")).contains("REACHABLE") {
+                assert!(start.elapsed() < 4 * PATIENCE, "{}", sh("ip -6 neigh"));
+                drop(socket.send_to(b"?", &to.into()));
+            }
+        }
+    });
+}
+
+/// Sends the end of a connection that nobody knows.
+fn send_reset(from: Option<&str>, to: &str) {
+    let to: IpAddr = to.parse().unwrap();
+    let domain = if to.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let socket = Socket::new(domain, Type::RAW, Some(Protocol::TCP)).unwrap();
+    if let Some(from) = from {
+        socket.bind(&SocketAddr::new(from.parse().unwrap(), 0).into()).unwrap();
+    }
+    assert!(socket.as_raw_fd() > 0);
+    let mut header = [0u8; 20];
+    header[..4].copy_from_slice(&[0x30, 0x39, 0, 7]);
+    // Five words long, RST.
+    header[12..14].copy_from_slice(&[0x50, 4]);
+    drop(socket.send_to(&header, &SocketAddr::new(to, 0).into()));
+}
+
+#[test]
+fn what_conntrack_does_not_know_is_held_as_well() {
+    namespace::run("what_conntrack_does_not_know_is_held_as_well", &["nft"], || async {
+        let net = router().await;
+        count();
+        sh("ip address add 2001:db8:77::1/64 dev lan nodad");
+        net.lan.sh(&["ip address add 2001:db8:77::9/64 dev eth nodad"]);
+        let send_all = || {
+            net.lan.run(|| send_reset(Some("2001:db8:77::9"), "2001:db8:9::1"));
+            send_reset(None, "203.0.113.1");
+            send_reset(None, "2001:db8:9::1");
+        };
+        load(&table(&configured(&SECOND.replace('7', "8")), |_| by(2))).await;
+        send_all();
+        assert_eq!(leaked(), 3, "no policy is for them");
+        foreign("reset counter inet count out");
+        load(&table(&configured(SECOND), |_| by(2))).await;
+        send_all();
+        assert_eq!(leaked(), 0, "invalid: {}", sh("nft list table inet count"));
+        foreign(
+            "add table inet raw; \
+             add chain inet raw behind { type filter hook prerouting priority raw; }; \
+             add rule inet raw behind meta l4proto { tcp, udp } th dport 7 notrack; \
+             add chain inet raw here { type filter hook output priority raw; }; \
+             add rule inet raw here meta l4proto { tcp, udp } th dport 7 notrack",
+        );
+        none_leaks(&net, "untracked");
+    });
+}
+
+#[test]
+fn a_rule_by_interface_leads_nothing_past_a_policy() {
+    namespace::run("a_rule_by_interface_leads_nothing_past_a_policy", &["nft"], || async {
+        let net = router().await;
+        count();
+        for (family, gateway) in [("-4", "192.0.2.1"), ("-6", "2001:db8:1::1")] {
+            sh(&format!("ip {family} route add default via {gateway} table 200"));
+            sh(&format!("ip {family} rule add pref 6000 iif lan lookup 200"));
+        }
+        load(&table(&configured(SECOND), |_| by(2))).await;
+        for probe in [LAN, LAN6, tcp(LAN), tcp(LAN6)] {
+            assert_eq!(probe.goes_by(&net), None, "{probe:?}");
+        }
+        assert_eq!(leaked(), 0, "{}", sh("nft list table inet count"));
+    });
+}
+
+#[test]
+fn what_was_taken_out_of_the_table_comes_back() {
+    namespace::run("what_was_taken_out_of_the_table_comes_back", &["nft"], || async {
+        let net = router().await;
+        let config = configured(
+            "[[policy]]\nmatch.to = ['203.0.113.0/24', '2001:db8:9::/64']\nmethod = 'enforced'\nuplinks = 'two'\n",
+        );
+        let (first, other) = (table(&config, |_| by(2)), table(&config, |_| Verdict::Refuse));
+        load(&first).await;
+        all_by(&net, 2, "at first");
+        // The same text over it, and another that has the same prefixes.
+        foreign("flush map inet uplinkd_policy to_4_0");
+        load(&first).await;
+        all_by(&net, 2, "an empty map");
+        foreign("delete element inet uplinkd_policy to_6_0 { 2001:db8:9::-2001:db8:9::ffff:ffff:ffff:ffff }");
+        load(&other).await;
+        assert_eq!(LAN6.goes_by(&net), None, "a lost element");
+        load(&first).await;
+        all_by(&net, 2, "and back");
+        foreign("flush table inet uplinkd_policy; delete map inet uplinkd_policy from_4_0");
+        load(&first).await;
+        all_by(&net, 2, "without rules and a map");
+    });
+}
