@@ -54,7 +54,7 @@ enum Command {
     },
     /// Check the configuration with the daemon's own loader.
     Check {
-        /// The main file; conf.d beside it is checked too.
+        /// The main file; conf.d and nft.d beside it are checked too.
         #[arg(default_value = config::MAIN_FILE)]
         file: PathBuf,
     },
@@ -173,7 +173,7 @@ async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Status { name, json } => status::run(name.as_deref(), json).await,
         Command::Plan { full, json, config } => plan::run(full, json, &config).await,
-        Command::Check { file } => check::run(&file),
+        Command::Check { file } => check::run(&file).await,
         Command::Reload => client::Client::connect().await?.call("Reload", &()).await,
         Command::Set { name, assignments } => set::run(&name, &assignments).await,
         Command::Nudge { wait } => {

@@ -1,13 +1,14 @@
 //! What the administrator says of which links.
 //!
 //! Decides how settings are written, which link a section speaks of, and what counts where several speak of one.
-//! Refuses to know which links exist and what becomes of the settings. Only [`load`] and [`edit`] touch files.
+//! Refuses to know which links exist and what becomes of the settings. Only [`load`], [`fragments`] and [`edit`] touch files.
 
 mod edit;
 mod firewall;
 #[cfg(test)]
 pub(crate) mod folder;
 mod forward;
+mod fragments;
 mod group;
 mod keys;
 mod load;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 pub use edit::{Error, edit};
 pub use firewall::Firewall;
 pub use forward::Forward;
+pub use fragments::fragments;
 pub use group::{Group, Party};
 pub use keys::{Key, Refusal, Value};
 pub use load::load;
@@ -37,6 +39,7 @@ pub use settings::{Assignment, FailbackMode, NO_DAY, NO_PROGRAMS, Settings};
 pub use table::{CRITERIA, GLOBALS, SECTIONS, SETTINGS};
 
 use crate::core::balance::Method;
+use crate::core::nft::Fragments;
 use crate::core::policy::{Policy, Prefixes};
 
 /// The main file; `conf.d` lies beside it.
@@ -63,6 +66,8 @@ pub struct Config {
     pub policies: Vec<Policy>,
     /// All prefixes of these.
     pub prefixes: Prefixes,
+    /// nftables tables of the administrator's own.
+    pub fragments: Fragments,
 }
 
 /// What becomes of traffic while no uplink of its family leads out.

@@ -95,7 +95,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     // A router that reboots with a broken file must still come up.
     let (config, distrust) = match config::load(&options.config) {
         Ok(config) => (config, None),
-        Err(problems) => (Config::default(), Some(format!("{NONE_IN_USE}: {problems}"))),
+        Err(problems) => (bare(&options.config), Some(format!("{NONE_IN_USE}: {problems}"))),
     };
     if let Some(why) = &distrust {
         error!("{why}");
@@ -127,6 +127,11 @@ pub async fn run(options: Options) -> Result<(), Error> {
         distrust,
     };
     daemon.run().await
+}
+
+/// What counts while the files have errors: fragments, which are none of the configuration's sections, may be a firewall.
+fn bare(main: &std::path::Path) -> Config {
+    Config { fragments: config::fragments(main), ..Config::default() }
 }
 
 /// Brings the kernel to what it should be, once: for hooks where no daemon runs.

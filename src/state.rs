@@ -181,6 +181,12 @@ pub fn load_slots(dirs: &Directories) -> Result<Memory, Error> {
     }
 }
 
+/// The memory of slots as far as it can be read, for somebody who only looks.
+pub fn peek_slots(dirs: &Directories) -> Slots {
+    let read: Slots = read_json(&dirs.slots());
+    read.checked().unwrap_or_default()
+}
+
 /// Moves away what cannot be read, so that it is not written over; returns where it lies now.
 fn set_aside(path: &Path) -> Result<PathBuf, Error> {
     let aside = path.with_extension("json.corrupt");

@@ -3,6 +3,7 @@
 //! Puts the sources together into one snapshot and carries out what was decided. How long a manager is waited for is
 //! decided in `managers`.
 
+mod fragments;
 mod managers;
 mod resolvers;
 
@@ -12,6 +13,8 @@ use std::path::Path;
 
 use tracing::{info, warn};
 
+use self::fragments::Fragments;
+pub use self::fragments::said;
 use self::managers::Managers;
 use self::resolvers::Resolvers;
 use crate::clock;
@@ -41,6 +44,7 @@ pub struct World {
     /// Uplinks whose running flows were moved, for as long as that is wanted.
     moved: BTreeSet<(Slot, Family)>,
     resolvers: Resolvers,
+    fragments: Fragments,
     /// Addresses whose flows were ended, likewise.
     vacated: BTreeSet<IpAddr>,
 }
@@ -87,6 +91,7 @@ impl World {
             networkd: Watcher::new(&dirs.networkd()),
             moved: BTreeSet::new(),
             resolvers: Resolvers::open(dirs),
+            fragments: Fragments::default(),
             vacated: BTreeSet::new(),
         })
     }
@@ -107,6 +112,7 @@ impl World {
         observed.moment = Moment::of(clock::local());
         (observed.offers, observed.unheard) = offers::read(Path::new(offers::FOLDER));
         self.look_beside(&mut observed).await;
+        self.fragments.look(&mut observed.kernel).await;
         let hearing = self.managers.take_in(told, &mut observed);
         self.resolvers.take_in(said, &mut observed).await;
         Ok(Look { observed, hearing })
@@ -116,7 +122,10 @@ impl World {
     async fn look_beside(&self, observed: &mut Observed) {
         let kernel = &mut observed.kernel;
         match nfnl::loaded().await {
-            Ok(loaded) => (kernel.ruleset, kernel.policies) = (loaded.ruleset, loaded.policies),
+            Ok(loaded) => {
+                (kernel.ruleset, kernel.policies) = (loaded.ruleset, loaded.policies);
+                kernel.fragments = loaded.fragments;
+            }
             Err(error) => observed.unheard.push(format!("nftables: {}", chain(&error))),
         }
         let both = Family::BOTH.into_iter();
@@ -169,6 +178,8 @@ impl World {
                 load_policies(table, over.as_ref()).await.map_err(|e| chain(&e))
             }
             Change::DropPolicies => nft::drop_table(POLICY_TABLE).await.map_err(|e| chain(&e)),
+            Change::LoadFragment(table, over) => self.fragments.load(table, *over).await,
+            Change::DropFragment(name) => nft::drop_table(&name.table()).await.map_err(|e| chain(&e)),
             Change::PutRoute(route) => self.rtnl.put_route(route).await.map_err(|e| chain(&e)),
             Change::AddRule(rule) => self.rtnl.add_rule(rule).await.map_err(|e| chain(&e)),
             Change::DelRule(rule) => self.rtnl.del_rule(rule).await.map_err(|e| chain(&e)),
@@ -192,6 +203,7 @@ impl World {
     pub fn settle(&mut self, desired: &Desired) {
         self.networkd.remember();
         self.resolvers.remember();
+        self.fragments.settle(desired);
         self.vacated.retain(|ip| desired.vacated.contains(ip));
         self.moved.retain(|key| desired.moves.iter().any(|m| m.key() == *key));
     }

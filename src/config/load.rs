@@ -9,20 +9,23 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Group, User};
 
 use super::Config;
+use super::fragments::fragments;
 use super::parse::resolve;
 use super::policy::Outside;
 use super::problem::{Flaw, Problem, Problems, Source};
 
 /// More than any hand writes; a larger file is a mistake, and reading it would only cost memory.
-const LARGEST: u64 = 1 << 20;
+pub(super) const LARGEST: u64 = 1 << 20;
 
 /// The same of a list of prefixes: half a million of them.
 const LARGEST_LIST: u64 = 16 << 20;
 
-/// Reads the main file, which may be missing, and `conf.d/*.toml` beside it in byte order of their names.
+/// Reads the main file, which may be missing, and `conf.d/*.toml` beside it in byte order of their names;
+/// and the fragments beside both.
 pub fn load(main: &Path) -> Result<Config, Problems> {
     let (sources, problems) = sources(main);
-    resolve(&sources, problems, &Machine)
+    let config = resolve(&sources, problems, &Machine)?;
+    Ok(Config { fragments: fragments(main), ..config })
 }
 
 /// This machine.
@@ -53,7 +56,7 @@ pub(super) fn sources(main: &Path) -> (Vec<Source>, Vec<Problem>) {
     let mut sources = Vec::new();
     let mut problems = Vec::new();
     let directory = directory(main);
-    let further = list(&directory).unwrap_or_else(|error| {
+    let further = list(&directory, "toml").unwrap_or_else(|error| {
         problems.push(unreadable(&directory, &error));
         Vec::new()
     });
@@ -72,8 +75,8 @@ fn exists(path: &Path) -> bool {
     !matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
-/// `*.toml` without hidden files. Backups of editors end otherwise (`x.toml~`, `#x.toml#`) or are hidden.
-fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+/// Files that end so, without hidden ones. Backups of editors end otherwise (`x.toml~`, `#x.toml#`) or are hidden.
+pub(super) fn list(directory: &Path, wanted: &str) -> io::Result<Vec<PathBuf>> {
     if !exists(directory) {
         return Ok(Vec::new());
     }
@@ -81,7 +84,7 @@ fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<io::Result<Vec<PathBuf>>>()?;
     let hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-    paths.retain(|path| path.extension().is_some_and(|ending| ending == "toml") && !hidden(path));
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == wanted) && !hidden(path));
     paths.sort();
     Ok(paths)
 }
@@ -101,7 +104,7 @@ fn read(path: &Path) -> Result<String, Problem> {
     }
 }
 
-fn bytes(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
+pub(super) fn bytes(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
     // Asked before opening: to open a named pipe would wait for whoever writes into it.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::diff::Move;
 use super::net::{Device, Mark};
-use super::nft::{LoadedPolicies, POLICY_TABLE, PolicyTable, Ruleset, TABLE};
+use super::nft::{FragmentName, FragmentTable, LoadedPolicies, POLICY_TABLE, PolicyTable, Ruleset, TABLE};
 use super::route::Route;
 use super::rule::Rule;
 use super::sysctl::Sysctl;
@@ -35,6 +35,10 @@ pub enum Change {
     LoadPolicies(PolicyTable, Option<LoadedPolicies>),
     /// Delete our table of policies.
     DropPolicies,
+    /// Load the table of a fragment; in place of ours that is loaded, or where there is none.
+    LoadFragment(FragmentTable, bool),
+    /// Delete the table of a fragment.
+    DropFragment(FragmentName),
     /// Have systemd-resolved ask a link's resolvers for whatever no other link claims, or not.
     AskResolvers(Device, bool),
     /// End what runs over an uplink that others take over from, so that it goes on, or begins anew, over them.
@@ -96,6 +100,13 @@ impl fmt::Display for Change {
             }
             Change::LoadPolicies(table, _) => write!(f, "nft -f - # {table}"),
             Change::DropPolicies => write!(f, "nft delete table inet {POLICY_TABLE}"),
+            Change::LoadFragment(table, over) if f.alternate() => {
+                // A word that no fragment has.
+                let end = table.generation().chain();
+                write!(f, "nft -f - <<'{end}'\n{}{end}", table.text(*over))
+            }
+            Change::LoadFragment(table, _) => write!(f, "nft -f - # {table}"),
+            Change::DropFragment(name) => write!(f, "nft delete table inet {}", name.table()),
             Change::AskResolvers(dev, asked) => {
                 write!(f, "resolvectl default-route {dev} {}", if *asked { "yes" } else { "no" })
             }

@@ -1,7 +1,7 @@
 //! From what is to what should be: the only place that knows the order of changes.
 //!
 //! Nothing may point at something that is not there yet, and what carries traffic is replaced before the old is
-//! taken away: sysctls, nftables, marks of flows, put the uplinks' own routes, add rules, policies, put the balanced defaults,
+//! taken away: sysctls, nftables, marks of flows, the administrator's own tables, put the uplinks' own routes, add rules, policies, put the balanced defaults,
 //! delete rules, delete routes, and move running flows when all that stands; systemd-resolved, which may keep us
 //! waiting, is told after all else. Only objects under our ownership are ever
 //! seen here, so foreign ones cannot be deleted.
@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use super::change::Change;
 use super::layout::Slot;
 use super::net::{Device, Family, Mark};
-use super::nft::{PolicyTable, Ruleset};
+use super::nft::{FragmentName, FragmentTable, PolicyTable, Ruleset};
 use super::observed::Kernel;
 use super::route::Route;
 use super::rule::Rule;
@@ -32,6 +32,8 @@ pub struct Desired {
     pub ruleset: Option<Ruleset>,
     /// Our table of policies; none where there are none.
     pub policies: Option<PolicyTable>,
+    /// The tables of fragments: as they should be, or, where nobody can tell, as they are.
+    pub fragments: BTreeMap<FragmentName, Option<FragmentTable>>,
     /// Addresses whose running flows belong to a mark; adopted when the table is loaded.
     pub flows: Vec<(IpAddr, Mark)>,
     /// Settings.
@@ -74,6 +76,7 @@ pub fn diff(desired: &Desired, kernel: &Kernel) -> Vec<Change> {
             changes.extend(desired.flows.iter().map(|&(ip, mark)| Change::AdoptFlows(ip, mark)));
         }
     }
+    changes.extend(fragments(desired, kernel));
     let missing = desired.routes.iter().filter(|r| !kernel.routes.contains(r));
     let (steering, mut reached): (Vec<_>, Vec<_>) = missing.partition(|route| route.steers());
     // A gateway is accepted once the prefix that it lies in is reached.
@@ -98,12 +101,25 @@ pub fn diff(desired: &Desired, kernel: &Kernel) -> Vec<Change> {
     if desired.ruleset.is_none() && kernel.ruleset.is_some() {
         changes.push(Change::DropRuleset);
     }
+    let unwanted = kernel.fragments.keys().filter(|name| !desired.fragments.contains_key(name));
+    changes.extend(unwanted.cloned().map(Change::DropFragment));
     // Last, when the way that they are to take stands.
     let undone = desired.moves.iter().filter(|m| !kernel.moved.contains(&m.key()));
     changes.extend(undone.cloned().map(Change::MoveFlows));
     changes.extend(desired.vacated.difference(&kernel.vacated).copied().map(Change::EndFlows));
     changes.extend(asked(desired, kernel));
     changes
+}
+
+/// The tables of fragments that are to be loaded. What nft has refused it is not shown again and again.
+fn fragments<'a>(desired: &'a Desired, kernel: &'a Kernel) -> impl Iterator<Item = Change> + 'a {
+    desired.fragments.values().flatten().filter_map(|table| {
+        let wanted = table.generation();
+        let loaded = kernel.fragments.get(table.name());
+        let is_refused = kernel.refused.get(table.name()).is_some_and(|(tried, _)| *tried == wanted);
+        let stands = loaded.is_some_and(|loaded| loaded.serves(wanted));
+        (!stands && !is_refused).then(|| Change::LoadFragment(table.clone(), loaded.is_some()))
+    })
 }
 
 /// Which links systemd-resolved should ask again, and only then which it should not.

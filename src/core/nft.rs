@@ -14,6 +14,7 @@
 mod clamp;
 mod firewall;
 mod forward;
+mod fragment;
 mod generation;
 mod group;
 mod nat6;
@@ -24,6 +25,7 @@ use std::fmt::Write;
 
 pub use self::firewall::Firewall;
 pub use self::forward::{Door, Forwards};
+pub use self::fragment::{Defines, Fragment, FragmentName, FragmentTable, Fragments};
 pub use self::generation::Generation;
 pub use self::group::{Groups, Steered};
 pub use self::nat6::{Others, Pair, Translation};

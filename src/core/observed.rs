@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::health::Connectivity;
 use super::layout::Slot;
 use super::net::{Device, Family, IfIndex, IfName, MacAddr, Metric, PerFamily, Pref, TableId};
-use super::nft::{Generation, LoadedPolicies};
+use super::nft::{FragmentName, Generation, LoadedPolicies};
 use super::policy::Moment;
 use super::route::Route;
 use super::rule::Rule;
@@ -64,6 +64,10 @@ pub struct Kernel {
     pub ruleset: Option<Generation>,
     /// Our table of policies, where it is loaded.
     pub policies: Option<LoadedPolicies>,
+    /// The tables of fragments that are loaded.
+    pub fragments: BTreeMap<FragmentName, Generation>,
+    /// What nft has refused, and what it said; nothing in the kernel tells.
+    pub refused: BTreeMap<FragmentName, (Generation, String)>,
     /// Values as read from `/proc/sys`.
     pub sysctls: BTreeMap<Sysctl, String>,
     /// What those sysctls held before we first wrote them.

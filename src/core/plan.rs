@@ -6,6 +6,7 @@
 
 mod detour;
 mod family;
+mod fragments;
 mod groups;
 mod nat6;
 mod policy;
@@ -140,6 +141,7 @@ pub fn plan(
         desired.ruleset = Some(ruleset);
         desired.flows = flows(led, &shared);
     }
+    fragments::fragments(config, observed, &slots, &uplinks, &mut desired, &mut notes);
     // The kernel would replace a foreign route of the same key.
     let is_foreign = |key: &RouteKey| {
         let same = |d: &DefaultRoute| {

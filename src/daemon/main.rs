@@ -19,7 +19,7 @@ struct Arguments {
     /// Bring the kernel to what it should be once, and end; for hooks where no daemon runs.
     #[arg(long)]
     once: bool,
-    /// The main configuration file; conf.d beside it is read too.
+    /// The main configuration file; conf.d and nft.d beside it are read too.
     #[arg(long, value_name = "FILE", default_value = config::MAIN_FILE)]
     config: PathBuf,
 }

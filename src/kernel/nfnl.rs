@@ -2,7 +2,7 @@
 //!
 //! Reads the names of our table's chains and how often each is used, and nothing else: rules are never parsed back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use netlink_packet_netfilter::nftables::{ChainMessage, NfTablesMessage, NfTablesMessageType};
@@ -12,7 +12,7 @@ use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use nix::errno::Errno;
 
 use super::request::{RequestSocket, attribute, messages};
-use crate::core::nft::{Generation, LoadedPolicies, POLICY_TABLE, TABLE};
+use crate::core::nft::{FragmentName, Generation, LoadedPolicies, POLICY_TABLE, TABLE};
 
 /// What every message of netfilter begins with: `struct nfgenmsg` (linux/netfilter/nfnetlink.h).
 pub(in crate::kernel) const NFGENMSG: usize = 4;
@@ -65,6 +65,8 @@ pub struct Loaded {
     pub ruleset: Option<Generation>,
     /// The table of policies.
     pub policies: Option<LoadedPolicies>,
+    /// The tables of fragments. One of such a name without our marker is somebody else's.
+    pub fragments: BTreeMap<FragmentName, Generation>,
 }
 
 /// Asks what is loaded.
@@ -88,10 +90,12 @@ async fn list_chains() -> io::Result<Loaded> {
             NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }),
         ))
         .await?;
-    let (mut ruleset, mut policies) = (Found::of(TABLE), Found::of(POLICY_TABLE));
-    let look =
-        |kind, body: &[u8]| [&mut ruleset, &mut policies].into_iter().for_each(|f| f.look_at(kind, body));
-    let mut look = look;
+    let mut found: BTreeMap<String, Found> = BTreeMap::new();
+    let mut look = |kind, body: &[u8]| {
+        if let Some((table, ..)) = chain_of(kind, body).filter(|(table, ..)| may_be_ours(table)) {
+            found.entry(table.to_owned()).or_default().look_at(kind, body);
+        }
+    };
     loop {
         match socket.next_of_dump(&mut look).await {
             Ok(true) => {}
@@ -101,15 +105,23 @@ async fn list_chains() -> io::Result<Loaded> {
             Err(error) => return Err(error),
         }
     }
-    let of_policies = policies.generation();
-    let policies = of_policies.map(|generation| LoadedPolicies { generation, chains: policies.chains });
-    Ok(Loaded { ruleset: ruleset.generation(), policies })
+    let ruleset = found.remove(TABLE).and_then(|found| found.generation());
+    let policies = found.remove(POLICY_TABLE);
+    let policies = policies
+        .and_then(|found| Some(LoadedPolicies { generation: found.generation()?, chains: found.chains }));
+    let marked = found.iter().filter(|(_, found)| !found.markers.is_empty());
+    let fragments = marked.filter_map(|(table, f)| Some((FragmentName::of_table(table)?, f.generation()?)));
+    Ok(Loaded { ruleset, policies, fragments: fragments.collect() })
+}
+
+/// Whether a table, of family inet, has a name of ours.
+fn may_be_ours(table: &str) -> bool {
+    table == TABLE || table == POLICY_TABLE || FragmentName::of_table(table).is_some()
 }
 
 /// What a listing has shown so far of one table.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Found {
-    table: &'static str,
     chains: BTreeSet<String>,
     /// How often all of them are used.
     uses: u32,
@@ -117,12 +129,8 @@ struct Found {
 }
 
 impl Found {
-    fn of(table: &'static str) -> Self {
-        Found { table, chains: BTreeSet::new(), uses: 0, markers: Vec::new() }
-    }
-
     fn look_at(&mut self, kind: u16, body: &[u8]) {
-        let Some((name, uses)) = chain_of(self.table, kind, body) else { return };
+        let Some((_, name, uses)) = chain_of(kind, body) else { return };
         self.chains.insert(name.to_owned());
         self.uses = self.uses.saturating_add(uses);
         if Generation::of_chain(name, 0).is_some() {
@@ -140,13 +148,12 @@ impl Found {
     }
 }
 
-/// The name in a message that tells of a chain of a table, and how many rules are in it and jumps lead to it.
-fn chain_of<'b>(ours: &str, kind: u16, body: &'b [u8]) -> Option<(&'b str, u32)> {
+/// The table and the name in a message that tells of a chain, and how many rules are in it and jumps lead to it.
+fn chain_of(kind: u16, body: &[u8]) -> Option<(&str, &str, u32)> {
     let (table, message) = table_of(kind, body)?;
-    let attributes =
-        (table == ours && message == NfTablesMessageType::NewChain).then(|| &body[NFGENMSG..])?;
+    let attributes = (message == NfTablesMessageType::NewChain).then(|| &body[NFGENMSG..])?;
     let uses = attribute(attributes, NFTA_CHAIN_USE).and_then(|bytes| bytes.try_into().ok());
-    Some((name(attributes, NFTA_CHAIN_NAME)?, uses.map(u32::from_be_bytes).unwrap_or_default()))
+    Some((table, name(attributes, NFTA_CHAIN_NAME)?, uses.map(u32::from_be_bytes).unwrap_or_default()))
 }
 
 /// The table, of family inet, that a message about tables, chains or the loss of a rule is about.
@@ -210,7 +217,7 @@ impl Watch {
 
 /// Whether a datagram of events tells of our table.
 fn concerns_us(datagram: &[u8]) -> bool {
-    let table = |(name, _)| name == TABLE || name == POLICY_TABLE;
+    let table = |(name, _)| may_be_ours(name);
     messages(datagram).any(|message| table_of(message.message_type(), message.payload()).is_some_and(table))
 }
 
@@ -284,7 +291,7 @@ mod tests {
             [&[1, 0, 0, 0], &CHAIN_ATTRIBUTES[..12], &[length, 0, 3, 0], &name].concat()
         };
         let found = |names: &[&str]| {
-            let mut found = Found::of(TABLE);
+            let mut found = Found::default();
             names.iter().for_each(|name| found.look_at(NEW_CHAIN, &chain(name)));
             found.generation()
         };
@@ -295,10 +302,10 @@ mod tests {
             assert_eq!(found(unknown), Some(Generation::UNKNOWN), "{unknown:?}");
         }
         let restore = [&[1, 0, 0, 0], CHAIN_ATTRIBUTES].concat();
-        assert_eq!(chain_of(TABLE, NEW_CHAIN, &restore), Some(("restore", 0)));
+        assert_eq!(chain_of(NEW_CHAIN, &restore), Some((TABLE, "restore", 0)));
         let used = [&restore, b"\x08\0\x06\0\0\0\x01\x02".as_slice()].concat();
-        assert_eq!(chain_of(TABLE, NEW_CHAIN, &used), Some(("restore", 0x102)));
-        let mut all = Found::of(TABLE);
+        assert_eq!(chain_of(NEW_CHAIN, &used), Some((TABLE, "restore", 0x102)));
+        let mut all = Found::default();
         [&chain(one), &used, &used].into_iter().for_each(|body| all.look_at(NEW_CHAIN, body));
         assert_eq!(all.generation(), Generation::of_chain(one, 2 * 0x102));
     }

@@ -14,7 +14,7 @@ use uplinkd::core::layout::{BALANCED_TABLE, Base, Slot};
 use uplinkd::core::net::{
     Device, Family, IfIndex, IfName, Mark, Metric, PerFamily, Pref, TableId, Tos, Weight,
 };
-use uplinkd::core::nft::{Generation, LoadedPolicies};
+use uplinkd::core::nft::{FragmentName, Generation, LoadedPolicies};
 use uplinkd::core::observed::{Address, DefaultRoute, Kernel, Link, Neighbour, Observed, OtherRoute};
 use uplinkd::core::policy::Moment;
 use uplinkd::core::route::RouteKey;
@@ -36,6 +36,9 @@ pub(crate) struct Memory {
     pub(crate) originals: BTreeMap<Sysctl, String>,
     pub(crate) ruleset: Option<Generation>,
     pub(crate) policies: Option<LoadedPolicies>,
+    pub(crate) fragments: BTreeMap<FragmentName, Generation>,
+    /// What nft has refused, as the daemon remembers it.
+    pub(crate) refused: BTreeMap<FragmentName, (Generation, String)>,
     /// Whose flows were moved, as the daemon remembers it.
     pub(crate) moved: BTreeSet<(Slot, Family)>,
     /// Which links systemd-resolved asks.
@@ -76,6 +79,11 @@ impl Memory {
             Change::DropRuleset => self.ruleset = None,
             Change::LoadPolicies(table, _) => self.policies = Some(table.loaded()),
             Change::DropPolicies => self.policies = None,
+            Change::LoadFragment(table, over) => {
+                let before = self.fragments.insert(table.name().clone(), table.generation());
+                return if before.is_some() == *over { Ok(()) } else { Err("EEXIST or ENOENT") };
+            }
+            Change::DropFragment(name) => drop(self.fragments.remove(name).ok_or("ENOENT")?),
             Change::MoveFlows(what) => drop(self.moved.insert(what.key())),
             Change::AskResolvers(dev, asked) => {
                 *self.asked.get_mut(dev).ok_or("NoSuchLink")? = *asked;
@@ -217,6 +225,8 @@ impl Memory {
                     .collect(),
                 ruleset: self.ruleset,
                 policies: self.policies.clone(),
+                fragments: self.fragments.clone(),
+                refused: self.refused.clone(),
                 sysctls: self.sysctls.clone(),
                 originals: self.originals.clone(),
                 moved: self.moved.clone(),

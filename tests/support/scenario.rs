@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use uplinkd::config;
+use uplinkd::config::{self, Config};
 use uplinkd::core::change::Change;
 use uplinkd::core::net::Family;
 use uplinkd::core::nft::{Ruleset, Translation};
@@ -44,6 +44,11 @@ impl Scenario {
         };
         let now = config("config.toml").expect("config.toml");
         let earlier = config("before.toml").unwrap_or_else(|| now.clone());
+        // By the path that is the same on every machine.
+        let place = folder.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("a scenario of ours");
+        let fragments = |main| config::fragments(&place.join(main));
+        let now = Config { fragments: fragments("config.toml"), ..now };
+        let earlier = Config { fragments: fragments("before/config.toml"), ..earlier };
         let world = |file: &str, config| {
             let text = fs::read_to_string(folder.join(file)).ok()?;
             Some(World { config, ..text::parse(&text) })
