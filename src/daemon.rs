@@ -11,6 +11,7 @@ mod metering;
 mod pace;
 mod probing;
 mod quotas;
+mod racing;
 mod round;
 mod watch;
 
@@ -40,6 +41,7 @@ use metering::{Latencies, Metering};
 use pace::Pace;
 use probing::Probing;
 use quotas::Quotas;
+use racing::Racing;
 use round::Rounds;
 
 /// How often everything is looked at without an occasion.
@@ -109,6 +111,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         probing: Probing::new(state::load_manual(&options.dirs)),
         metering: Metering::new(state::load_learned(&options.dirs), state::load_choices(&options.dirs)),
         quotas: Quotas::new(&options.dirs),
+        racing: Racing::default(),
         events: Events::default(),
         options,
         bus,
@@ -201,6 +204,7 @@ struct Daemon {
     probing: Probing,
     metering: Metering,
     quotas: Quotas,
+    racing: Racing,
     events: Events,
     bus: Bus,
     nudges: mpsc::Receiver<crate::sources::Nudge>,
@@ -272,6 +276,7 @@ impl Daemon {
                         due = due.min(self.pace.soonest(Instant::now()));
                     }
                 }
+                () = self.racing.run() => {}
                 // Ends with an error when the task has, and then nothing more is to be waited for.
                 _ = &mut self.offered, if !offered => offered = true,
                 // Last, so that nobody who asks without end keeps us from what matters.
@@ -311,6 +316,7 @@ impl Daemon {
             self.probing.follow(self.rounds.last(), &outcome.failed, health);
             self.quotas.follow(self.rounds.last());
             self.metering.follow(self.rounds.last());
+            self.racing.follow(self.rounds.last()).await;
             // What failed does not get better by their waiting; what is new takes its share with its first answer.
             if !self.probing.is_proving() {
                 self.release();
@@ -384,6 +390,7 @@ impl Daemon {
         self.probing.describe(&mut status);
         self.metering.describe(self.rounds.last(), self.rounds.method(), &mut status);
         self.quotas.describe(self.rounds.last(), &mut status);
+        self.racing.describe(self.rounds.last(), &mut status);
         let resting = self.resting.then(|| "flushed: nothing is managed until `uplinkctl reload`".to_owned());
         status.alerts.extend(resting.into_iter().chain(self.distrust.clone()));
         status
@@ -392,7 +399,10 @@ impl Daemon {
     /// Does what was asked; true when a round should follow.
     async fn obey(&mut self, command: Command) -> bool {
         match command {
-            Command::Status(answer) => drop(answer.send(self.status().to_json())),
+            Command::Status(answer) => {
+                self.racing.look().await;
+                drop(answer.send(self.status().to_json()));
+            }
             Command::Plan(answer) => {
                 // While nobody is asked, links are taken for good: the whole of what a reload leads to is told.
                 let health = if self.resting { Health::default() } else { self.health() };
@@ -417,6 +427,7 @@ impl Daemon {
                 self.probing.rest();
                 self.metering.rest();
                 self.quotas.rest();
+                self.racing.rest();
                 let outcome = match self.rounds.flush(&self.bus.state()).await {
                     Ok(outcome) => outcome.map_err(|failed| failed.join("\n")),
                     Err(error) => Err(crate::world::chain(&error)),
