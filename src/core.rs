@@ -21,6 +21,7 @@ pub mod plan;
 pub mod policy;
 pub mod probe;
 pub mod quota;
+pub mod race;
 pub mod recall;
 pub mod route;
 pub mod rule;

@@ -11,6 +11,7 @@ mod metering;
 mod pace;
 mod probing;
 mod quotas;
+mod racing;
 mod round;
 mod sampler;
 mod watch;
@@ -41,6 +42,7 @@ use metering::{Latencies, Metering};
 use pace::Pace;
 use probing::Probing;
 use quotas::Quotas;
+use racing::Racing;
 use round::Rounds;
 use sampler::Sampler;
 
@@ -112,6 +114,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         metering: Metering::new(state::load_learned(&options.dirs), state::load_choices(&options.dirs)),
         quotas: Quotas::new(&options.dirs),
         sampler: Sampler::default(),
+        racing: Racing::default(),
         events: Events::default(),
         options,
         bus,
@@ -210,6 +213,7 @@ struct Daemon {
     metering: Metering,
     quotas: Quotas,
     sampler: Sampler,
+    racing: Racing,
     events: Events,
     bus: Bus,
     nudges: mpsc::Receiver<crate::sources::Nudge>,
@@ -276,6 +280,7 @@ impl Daemon {
                         due = due.min(self.pace.soonest(Instant::now()));
                     }
                 }
+                () = self.racing.run() => {}
                 // Ends with an error when the task has, and then nothing more is to be waited for.
                 _ = &mut self.offered, if !offered => offered = true,
                 // Last, so that nobody who asks without end keeps us from what matters.
@@ -314,6 +319,7 @@ impl Daemon {
             self.heard = true;
             self.probing.follow(self.rounds.last(), &outcome.failed, health);
             self.count_on();
+            self.racing.follow(self.rounds.last()).await;
             // What failed does not get better by their waiting; what is new takes its share with its first answer.
             if !self.probing.is_proving() {
                 self.release();
@@ -398,6 +404,7 @@ impl Daemon {
         self.probing.describe(&mut status);
         self.metering.describe(self.rounds.last(), self.rounds.method(), &mut status);
         self.quotas.describe(self.rounds.last(), &mut status);
+        self.racing.describe(self.rounds.last(), &mut status);
         let resting = self.resting.then(|| "flushed: nothing is managed until `uplinkctl reload`".to_owned());
         status.alerts.extend(resting.into_iter().chain(self.distrust.clone()));
         status
@@ -407,6 +414,7 @@ impl Daemon {
     async fn obey(&mut self, command: Command) -> bool {
         match command {
             Command::Status(answer) => {
+                self.racing.look().await;
                 let news = self.sampler.ask(Instant::now()) && self.measure();
                 drop(answer.send(self.status().to_json()));
                 return news;
@@ -435,6 +443,7 @@ impl Daemon {
                 self.probing.rest();
                 self.metering.rest(Instant::now());
                 self.sampler.rest();
+                self.racing.rest();
                 let outcome = match self.rounds.flush(&self.bus.state()).await {
                     Ok(outcome) => outcome.map_err(|failed| failed.join("\n")),
                     Err(error) => Err(crate::world::chain(&error)),

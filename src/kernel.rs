@@ -3,6 +3,7 @@
 pub mod conntrack;
 pub mod counters;
 pub mod flows;
+pub mod nflog;
 pub mod nfnl;
 pub mod nft;
 mod request;
@@ -10,3 +11,4 @@ pub mod rouse;
 pub mod rtnl;
 pub mod sockets;
 pub mod sysctl;
+pub mod winners;

@@ -14,6 +14,7 @@ mod gateway;
 mod http;
 mod icmp;
 mod meter;
+mod race;
 mod resolve;
 mod socket;
 mod tcp;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use self::meter::Meter;
+pub use self::race::{Finish, race};
 pub use crate::core::health::Outcome;
 use crate::core::net::{Family, IfIndex, IfName, Mark, UplinkName};
 use crate::core::probe::{Kind, Probe};

@@ -4,6 +4,7 @@
 
 mod policy;
 mod quota;
+mod race;
 mod router;
 mod traffic;
 
@@ -22,6 +23,7 @@ use crate::core::uplink::{Leg, State, Uplink};
 
 pub use policy::{PolicyLeg, PolicyStatus};
 pub use quota::QuotaStatus;
+pub use race::RaceStatus;
 pub use router::{ForwardStatus, RouterStatus};
 pub use traffic::{DirectionStatus, TrafficStatus};
 
@@ -280,6 +282,9 @@ impl Status {
         for uplink in &mut self.uplinks {
             uplink.legs_mut().into_iter().for_each(|(_, leg)| leg.health = None);
             (uplink.traffic, uplink.quota) = (None, None);
+        }
+        for policy in &mut self.policies {
+            policy.legs_mut().into_iter().for_each(|(_, leg)| leg.races = None);
         }
         self
     }

@@ -11,7 +11,7 @@ use super::client::{Client, meant};
 use super::{Failure, print};
 use crate::core::net::Family;
 use crate::core::quota::Amount;
-use crate::status::{LegStatus, Status, UplinkStatus};
+use crate::status::{LegStatus, PolicyStatus, RaceStatus, Status, UplinkStatus};
 
 pub(super) async fn run(name: Option<&str>, json: bool) -> Result<(), Failure> {
     let client = Client::connect().await?;
@@ -72,6 +72,7 @@ pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
         table(&mut text, &[vec![head], rows.collect()].concat());
         text.push('\n');
     }
+    races(&mut text, status);
     share(&mut text, Family::V4, status, &status.active.ipv4, status.blocked.ipv4);
     share(&mut text, Family::V6, status, &status.active.ipv6, status.blocked.ipv6);
     status.router.lines().iter().for_each(|line| text.extend([line, "\n"]));
@@ -82,6 +83,37 @@ pub(super) fn render(status: &Status, now: OffsetDateTime) -> String {
         }
     }
     text
+}
+
+/// What became of the races of policies.
+fn races(text: &mut String, status: &Status) {
+    let row = |name: &str, family: Family, races: &RaceStatus| {
+        let time =
+            races.known_after_us.map_or_else(|| "-".to_owned(), |us| format!("{} ms", us.div_ceil(1000)));
+        let leads = races.leads.iter().map(|(uplink, count)| format!("{uplink} {count}"));
+        let leads = Vec::from_iter(leads).join(", ");
+        [
+            name.to_owned(),
+            family.to_string(),
+            format!("{} of {}", races.won, races.run),
+            time,
+            Amount(races.bytes).to_string(),
+            races.hits.to_string(),
+            if leads.is_empty() { "-".to_owned() } else { leads },
+        ]
+    };
+    let of = |policy: &PolicyStatus| {
+        let legs = policy.legs().into_iter();
+        legs.filter_map(|(family, leg)| Some(row(&policy.name, family, leg.races.as_ref()?)))
+            .collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = status.policies.iter().flat_map(of).collect();
+    if !rows.is_empty() {
+        let head =
+            ["RACES", "FAMILY", "WON", "KNOWN AFTER", "BYTES", "FOLLOWED", "LEAD TO"].map(String::from);
+        table(text, &[vec![head], rows].concat());
+        text.push('\n');
+    }
 }
 
 /// What stands ahead of everything else.

@@ -51,6 +51,8 @@ pub enum Way {
     Enforced,
     /// By weight, but the same client stays where it is.
     Persistence(Stick),
+    /// By weight on first contact with a destination, and then the one by which that answers first.
+    Fastest,
 }
 
 /// What stays together, and for how long after it was last seen.
@@ -80,11 +82,12 @@ pub enum Same {
 
 impl Way {
     /// The words for [`Way::named`], for error messages.
-    pub const ALLOWED: &str = "weighted, priority, enforced or persistence";
+    pub const ALLOWED: &str = "weighted, priority, enforced, persistence or fastest";
 
     /// The way of a word.
     pub fn named(word: &str) -> Option<Self> {
-        let all = [Way::Weighted, Way::Priority, Way::Enforced, Way::Persistence(Stick::default())];
+        let sticky = Way::Persistence(Stick::default());
+        let all = [Way::Weighted, Way::Priority, Way::Enforced, sticky, Way::Fastest];
         all.into_iter().find(|way| way.as_str() == word)
     }
 
@@ -95,6 +98,7 @@ impl Way {
             Way::Priority => "priority",
             Way::Enforced => "enforced",
             Way::Persistence(_) => "persistence",
+            Way::Fastest => "fastest",
         }
     }
 }

@@ -270,7 +270,8 @@ fn found(state: State) -> Standing {
     }
 }
 
-fn way(uplink: &Uplink, leg: &Leg, family: Family) -> Way {
+/// Where probes of a family go out.
+pub(super) fn way(uplink: &Uplink, leg: &Leg, family: Family) -> Way {
     Way {
         uplink: uplink.name.clone(),
         device: uplink.dev.name.clone(),

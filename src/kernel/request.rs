@@ -7,8 +7,8 @@ use std::io;
 use std::time::Duration;
 
 use netlink_packet_core::{
-    ErrorBuffer, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlaBuffer,
+    ErrorBuffer, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlaBuffer,
 };
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use nix::errno::Errno;
@@ -48,7 +48,7 @@ impl RequestSocket {
 
     /// Asks for a dump; [`next_of_dump`](Self::next_of_dump) reads it.
     pub(in crate::kernel) async fn start_dump(&mut self, what: impl NetlinkSerializable) -> io::Result<()> {
-        self.send(vec![what], NLM_F_DUMP).await
+        self.send(vec![what], |_| NLM_F_DUMP).await
     }
 
     /// Reads a part of the dump: type and body of every object in it. Returns whether there is more.
@@ -85,10 +85,26 @@ impl RequestSocket {
         while changes.peek().is_some() {
             let batch: Vec<_> = changes.by_ref().take(BATCH).collect();
             done += batch.len();
-            self.send(batch, 0).await?;
+            // Only the last is acknowledged, as each acknowledgement costs.
+            let last = batch.len() - 1;
+            self.send(batch, |n| if n == last { NLM_F_ACK } else { 0 }).await?;
             done -= self.refused(forgiven).await?;
         }
         Ok(done)
+    }
+
+    /// Sends one change to a subsystem that makes changes in transactions only: between a message that opens one and one that
+    /// ends it.
+    pub(in crate::kernel) async fn transact<M: NetlinkSerializable>(
+        &mut self,
+        [open, change, end]: [M; 3],
+    ) -> io::Result<()> {
+        // An end is acknowledged only since Linux 6.10, a change always was.
+        let flags = |n| if n == 1 { NLM_F_CREATE | NLM_F_ACK } else { 0 };
+        self.send(vec![open, change, end], flags).await?;
+        self.receive().await?;
+        let mut answers = messages(&self.received).filter(|m| m.message_type() == NLMSG_ERROR);
+        answers.find_map(|answer| refusal(answer.payload())).map_or(Ok(()), Err)
     }
 
     /// Reads refusals up to the answer to the last message sent; returns how many there were.
@@ -109,18 +125,18 @@ impl RequestSocket {
         }
     }
 
-    /// Sends messages in one datagram; only the last is acknowledged, as each acknowledgement costs.
-    async fn send(&mut self, messages: Vec<impl NetlinkSerializable>, flags: u16) -> io::Result<()> {
+    /// Sends messages in one datagram, with flags for each.
+    async fn send(
+        &mut self,
+        messages: Vec<impl NetlinkSerializable>,
+        flags: impl Fn(usize) -> u16,
+    ) -> io::Result<()> {
         let mut bytes = Vec::new();
-        let last = messages.len().saturating_sub(1);
         for (n, message) in messages.into_iter().enumerate() {
             self.sequence += 1;
             let mut header = NetlinkHeader::default();
             header.sequence_number = self.sequence;
-            header.flags = NLM_F_REQUEST | flags;
-            if n == last && flags & NLM_F_DUMP == 0 {
-                header.flags |= NLM_F_ACK;
-            }
+            header.flags = NLM_F_REQUEST | flags(n);
             let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
             message.finalize();
             let start = bytes.len();
@@ -163,7 +179,7 @@ pub(in crate::kernel) fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
 }
 
 /// What an error message says; none where it is an acknowledgement.
-fn refusal(body: &[u8]) -> Option<io::Error> {
+pub(in crate::kernel) fn refusal(body: &[u8]) -> Option<io::Error> {
     let code = ErrorBuffer::new_checked(body).ok()?.code()?;
     Some(io::Error::from_raw_os_error(-code.get()))
 }

@@ -11,7 +11,7 @@ use super::socket::{failure, towards};
 use super::{Outcome, Way};
 
 /// Octets of a TCP header: in the first packet with its usual options, in the others with timestamps (RFC 7323).
-const SYN: usize = 40;
+pub(super) const SYN: usize = 40;
 pub(super) const HEADER: usize = 32;
 
 /// How often Linux sends the first packet again, a second apart at first (`tcp_syn_retries`, ip-sysctl).

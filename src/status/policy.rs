@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::RaceStatus;
 use crate::core::net::Family;
 use crate::core::nft::Verdict;
 use crate::core::plan::{Plan, PolicyPlan};
@@ -13,7 +14,7 @@ pub struct PolicyStatus {
     pub name: String,
     /// Where it is configured: file and line.
     pub origin: String,
-    /// How it chooses: `weighted`, `priority`, `enforced` or `persistence`.
+    /// How it chooses: `weighted`, `priority`, `enforced`, `persistence` or `fastest`.
     pub method: String,
     /// What becomes of its traffic while none of its uplinks can carry it: `next`, `block` or `default`.
     pub on_failure: String,
@@ -31,9 +32,22 @@ pub struct PolicyLeg {
     pub state: String,
     /// The uplinks that new flows take.
     pub uplinks: Vec<String>,
+    /// With `fastest`: what became of its races.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub races: Option<RaceStatus>,
 }
 
 impl PolicyStatus {
+    /// Both sides.
+    pub fn legs(&self) -> [(Family, &PolicyLeg); 2] {
+        [(Family::V4, &self.ipv4), (Family::V6, &self.ipv6)]
+    }
+
+    /// Both sides, to be added to.
+    pub fn legs_mut(&mut self) -> [(Family, &mut PolicyLeg); 2] {
+        [(Family::V4, &mut self.ipv4), (Family::V6, &mut self.ipv6)]
+    }
+
     /// All of a plan's, in their order.
     pub fn all(plan: &Plan) -> Vec<Self> {
         plan.policies.iter().map(|policy| PolicyStatus::of(policy, plan)).collect()
@@ -53,7 +67,8 @@ impl PolicyStatus {
                 _ => &[],
             };
             let names = shares.iter().filter_map(|(slot, _)| plan.name_of(*slot));
-            PolicyLeg { state: state.to_owned(), uplinks: names.map(ToString::to_string).collect() }
+            let uplinks = names.map(ToString::to_string).collect();
+            PolicyLeg { state: state.to_owned(), uplinks, races: None }
         };
         PolicyStatus {
             name: policy.name.clone(),

@@ -14,6 +14,7 @@ mod desktop;
 mod dns;
 mod failback;
 mod failover;
+mod fastest;
 mod faults;
 mod figures;
 mod firewalls;

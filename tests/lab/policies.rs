@@ -325,7 +325,7 @@ fn wrong_policies_are_told_and_change_nothing() {
     lab.machine.write("/etc/uplinkd/long", &(1..=100_000).map(line).collect::<String>());
     for (policy, told) in [
         ("match = {}", "match: {} is not allowed"),
-        ("match.ports = 1\nmethod = 'fastest'", "method: 'fastest' is not allowed; weighted,"),
+        ("match.ports = 1\nmethod = 'quickest'", "method: 'quickest' is not allowed; weighted,"),
         ("match = { user = 'root', interface = 'lan0' }", "nothing can match"),
         ("match.to = '/etc/uplinkd/long'", "/etc/uplinkd/long:70001:1: prefix: rubbish is not allowed"),
     ] {

@@ -12,6 +12,7 @@
 //! Refuses to know who can carry what; that is a [`Verdict`].
 
 mod criteria;
+mod fastest;
 mod guard;
 mod sticky;
 
@@ -21,6 +22,7 @@ use std::fmt::{self, Write};
 use ipnet::IpNet;
 
 use self::criteria::{BEHIND, BOTH, Criterion, OWN, Round};
+use self::fastest::Fastest;
 use self::sticky::Sticky;
 use super::generation::uses;
 use super::{Generation, joined};
@@ -169,8 +171,9 @@ impl PolicyTable {
         let body = &self.body;
         // The chains stand ahead of the maps, whose elements lead to them.
         format!(
-            "table inet {POLICY_TABLE} {{\n}}\n{begin}table inet {POLICY_TABLE} {{\n{markers}{}{body}{maps}}}\n",
-            sticky::maps(body)
+            "table inet {POLICY_TABLE} {{\n}}\n{begin}table inet {POLICY_TABLE} {{\n{markers}{}{}{body}{maps}}}\n",
+            sticky::maps(body),
+            fastest::objects(body)
         )
     }
 
@@ -191,6 +194,9 @@ impl PolicyTable {
             let _ = writeln!(text, "delete chain inet {POLICY_TABLE} {chain}");
             if let Some(name) = sticky::map_of(chain) {
                 let _ = writeln!(text, "delete map inet {POLICY_TABLE} {name}");
+            }
+            for object in fastest::objects_of(chain) {
+                let _ = writeln!(text, "delete {} inet {POLICY_TABLE} {}", object.kind, object.name);
             }
         }
         text
@@ -258,6 +264,9 @@ impl Standing<'_> {
             if let Way::Persistence(stick) = self.policy.way {
                 beside += &Sticky::new(&self.policy.name, stick, family, shares).chains();
             }
+            if self.policy.way == Way::Fastest {
+                beside += &Fastest::new(&self.policy.name, family, shares).chains();
+            }
             if self.verdict[family] == Verdict::Refuse {
                 rules.push(format!("meta nfproto {family} goto refused"));
             }
@@ -272,6 +281,7 @@ impl Standing<'_> {
                 Way::Persistence(stick) => {
                     format!("goto {}", Sticky::new(&self.policy.name, stick, family, shares).chain())
                 }
+                Way::Fastest => format!("goto {}", Fastest::new(&self.policy.name, family, shares).chain()),
                 Way::Weighted | Way::Priority | Way::Enforced => by_turns(shares),
             };
             rules.push(format!("meta nfproto {family} {take}"));

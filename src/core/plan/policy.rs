@@ -90,7 +90,7 @@ fn verdict(policy: &Policy, uplinks: &[Uplink], candidates: &[Candidate], family
     let usable = usable(policy, uplinks, candidates, family);
     let chosen = match policy.way {
         Way::Priority => &usable[..usable.len().min(1)],
-        Way::Weighted | Way::Persistence(_) | Way::Enforced => &usable,
+        Way::Weighted | Way::Persistence(_) | Way::Enforced | Way::Fastest => &usable,
     };
     match (chosen, policy.on_failure) {
         ([], OnFailure::Next) => Verdict::Skip,

@@ -105,8 +105,8 @@ fn an_empty_match_and_one_that_contradicts_itself_are_refused() {
 fn what_is_not_allowed_is_told_with_what_is() {
     for (text, told) in [
         (
-            "method = 'fastest'",
-            "2:10: method: 'fastest' is not allowed; weighted, priority, enforced or persistence",
+            "method = 'quickest'",
+            "2:10: method: 'quickest' is not allowed; weighted, priority, enforced, persistence or fastest",
         ),
         ("on-failure = 'wait'", "2:14: on-failure: 'wait' is not allowed; next, block or default"),
         (

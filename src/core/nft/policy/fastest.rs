@@ -1,0 +1,174 @@
+//! Fastest response: what goes to a destination follows the uplink that has won the race for it.
+//!
+//! Where nobody has, or one who cannot be used now, the flow is led by weight, and a copy of its first packet tells
+//! uplinkd that a race is due: not more often than [`race`](crate::core::race) allows, and to nobody where no uplinkd runs.
+
+use std::fmt::Write;
+
+use super::{by_turns, chain};
+use crate::core::layout::{MARK_MASK, Slot};
+use crate::core::net::Family;
+use crate::core::race::{CLIENTS, Course, DESTINATIONS, GROUP, OF_ALL, OF_ONE, PAUSE, SNAP};
+
+/// Fastest response of one policy in one family.
+pub(super) struct Fastest<'a> {
+    course: Course,
+    shares: &'a [(Slot, u16)],
+}
+
+/// The beginnings of the names of its chains.
+const BEGIN: &str = "fastest_";
+const AFRESH: &str = "unraced_";
+const ASK: &str = "ask_for_";
+
+impl<'a> Fastest<'a> {
+    pub(super) fn new(policy: &str, family: Family, shares: &'a [(Slot, u16)]) -> Self {
+        Fastest { course: Course::of(policy, family), shares }
+    }
+
+    /// The chain to go to.
+    pub(super) fn chain(&self) -> String {
+        format!("{BEGIN}{}", self.course)
+    }
+
+    /// Its chains. The packet mark is 0 on the way in, and again on the way out.
+    pub(super) fn chains(&self) -> String {
+        // With one alone there is nothing to be found out. Who has won is kept for when another is back.
+        if self.shares.len() < 2 {
+            let only = (!self.shares.is_empty()).then(|| by_turns(self.shares));
+            return chain(&self.chain(), &Vec::from_iter(only));
+        }
+        let Fastest { course, shares } = self;
+        let word = if course.family() == Family::V4 { "ip" } else { "ip6" };
+        let ours = format!("ct mark & {MARK_MASK:#010x}");
+        let mark = |slot: Slot| format!("{:#010x}", slot.mark().value());
+        let known: Vec<_> =
+            shares.iter().map(|(slot, _)| format!("{} : jump take_{slot}", mark(*slot))).collect();
+        let (winners, hits, asked) = (course.winners(), course.hits(), asked(course));
+        let ((each, each_burst), (all, all_burst)) = (OF_ONE, OF_ALL);
+        let follow = [
+            format!("meta mark set {word} daddr map @{winners}"),
+            format!("meta mark vmap {{ {} }}", known.join(", ")),
+            format!("{ours} == 0 goto {AFRESH}{course}"),
+            "meta mark set 0".to_owned(),
+            format!("counter name \"{hits}\""),
+        ];
+        let afresh = [
+            // An element that is there would keep the uplink that cannot be used now, and the next one out.
+            format!("meta mark != 0 delete @{winners} {{ {word} daddr : {ours} }}"),
+            "meta mark set 0".to_owned(),
+            format!("meta l4proto tcp {word} daddr != @{asked} jump {ASK}{course}"),
+            by_turns(shares),
+        ];
+        let callers = callers(course);
+        let ask = [format!(
+            "update @{callers} {{ {word} saddr timeout 1m limit rate {each}/second burst {each_burst} packets }} \
+             limit rate {all}/second burst {all_burst} packets \
+             add @{asked} {{ {word} daddr timeout {}s }} \
+             log prefix \"{course}\" group {GROUP} snaplen {SNAP} queue-threshold 1",
+            PAUSE.as_secs()
+        )];
+        chain(&format!("{ASK}{course}"), &ask)
+            + &chain(&format!("{AFRESH}{course}"), &afresh)
+            + &chain(&self.chain(), &follow)
+    }
+}
+
+/// The set of destinations that were asked for a moment ago.
+fn asked(course: &Course) -> String {
+    format!("asked_{course}")
+}
+
+/// The set of clients, and of what each may still cause.
+fn callers(course: &Course) -> String {
+    format!("callers_{course}")
+}
+
+/// An object of the table that stays while its chains are written anew.
+pub(super) struct Object {
+    pub(super) kind: &'static str,
+    pub(super) name: String,
+    body: String,
+}
+
+/// The objects that belong to a chain.
+pub(super) fn objects_of(chain: &str) -> Vec<Object> {
+    let Some(course) = chain.strip_prefix(BEGIN).and_then(Course::named) else { return Vec::new() };
+    let address = if course.family() == Family::V4 { "ipv4_addr" } else { "ipv6_addr" };
+    let timed = |what: &str, size| format!("\t\ttype {what}; size {size}; flags dynamic,timeout;\n");
+    let object = |kind, name, body| Object { kind, name, body };
+    vec![
+        object("map", course.winners(), timed(&format!("{address} : mark"), DESTINATIONS)),
+        object("set", asked(&course), timed(address, DESTINATIONS)),
+        object("set", callers(&course), timed(address, CLIENTS)),
+        object("counter", course.hits(), String::new()),
+    ]
+}
+
+/// The declarations of all objects for which there are chains in a text.
+pub(super) fn objects(body: &str) -> String {
+    let mut text = String::new();
+    let chains = body.lines().filter_map(|line| line.strip_prefix("\tchain ")?.strip_suffix(" {"));
+    for Object { kind, name, body } in chains.flat_map(objects_of) {
+        let _ = write!(text, "\t{kind} {name} {{\n{body}\t}}\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_winner_leads_and_first_contacts_are_told_of() {
+        let slot = |n| Slot::new(n).unwrap();
+        let shares = [(slot(1), 2), (slot(3), 1)];
+        let text = Fastest::new("video", Family::V6, &shares).chains();
+        let course = Course::of("video", Family::V6);
+        assert_eq!(
+            text,
+            format!(
+                r#"	chain ask_for_{course} {{
+		update @callers_{course} {{ ip6 saddr timeout 1m limit rate 5/second burst 20 packets }} limit rate 20/second burst 60 packets add @asked_{course} {{ ip6 daddr timeout 30s }} log prefix "{course}" group 7000 snaplen 80 queue-threshold 1
+	}}
+	chain unraced_{course} {{
+		meta mark != 0 delete @winners_{course} {{ ip6 daddr : ct mark & 0x3f000000 }}
+		meta mark set 0
+		meta l4proto tcp ip6 daddr != @asked_{course} jump ask_for_{course}
+		numgen inc mod 3 vmap {{ 0-1 : goto take_1, 2-2 : goto take_3 }}
+	}}
+	chain fastest_{course} {{
+		meta mark set ip6 daddr map @winners_{course}
+		meta mark vmap {{ 0x01000000 : jump take_1, 0x03000000 : jump take_3 }}
+		ct mark & 0x3f000000 == 0 goto unraced_{course}
+		meta mark set 0
+		counter name "hits_{course}"
+	}}
+"#
+            )
+        );
+        let objects = objects(&text);
+        for wanted in [
+            format!(
+                "\tmap winners_{course} {{\n\t\ttype ipv6_addr : mark; size 16384; flags dynamic,timeout;\n"
+            ),
+            format!("\tset asked_{course} {{\n\t\ttype ipv6_addr; size 16384;"),
+            format!("\tset callers_{course} {{\n\t\ttype ipv6_addr; size 4096;"),
+            format!("\tcounter hits_{course} {{\n\t}}\n"),
+        ] {
+            assert!(objects.contains(&wanted), "{objects}");
+        }
+    }
+
+    #[test]
+    fn one_alone_is_raced_by_nobody_and_what_was_won_is_kept() {
+        let only = [(Slot::new(2).unwrap(), 5)];
+        let text = Fastest::new("video", Family::V4, &only).chains();
+        assert!(text.contains("goto take_2") && !text.contains("log"), "{text}");
+        for shares in [&only[..], &[]] {
+            let text = Fastest::new("video", Family::V4, shares).chains();
+            assert_eq!(objects(&text).matches("dynamic").count(), 3, "{text}");
+        }
+        assert!(objects_of("stick_0123456789abcdef_client_4").is_empty());
+    }
+}
