@@ -165,12 +165,14 @@ pub fn plan(
 /// Uplinks of which nobody says when they are full, though the method asks for it.
 fn guesses(method: Method, uplinks: &[Uplink]) -> impl Iterator<Item = String> {
     let asked = uplinks.iter().filter(move |_| method == Method::Overflow);
-    let unsaid = asked.filter(|u| u.capacity.both().contains(&None));
-    unsaid.map(|u| {
-        format!(
-            "{}: without download and upload it is taken for full at the most that it has carried",
-            u.name
-        )
+    asked.filter_map(|Uplink { name, capacity, .. }| {
+        let (what, how) = match (capacity.down, capacity.up) {
+            (Some(_), Some(_)) => return None,
+            (None, None) => ("download and upload", ""),
+            (None, Some(_)) => ("download", " by what it receives"),
+            (Some(_), None) => ("upload", " by what it sends"),
+        };
+        Some(format!("{name}: without {what} it is never taken for full{how}"))
     })
 }
 

@@ -107,7 +107,7 @@ impl Quotas {
     /// Says how much of a quota was used. What cannot be written down is not done.
     pub(super) fn correct(&mut self, slot: Slot, name: &UplinkName, used: Amount) -> Result<(), String> {
         let mut book = self.book.clone();
-        if !book.correct(slot, used) {
+        if !book.correct(slot, used, clock()) {
             return Err(format!("{name} has no quota"));
         }
         self.write(&book, Place::Disk).map_err(|error| chain(&error))?;

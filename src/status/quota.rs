@@ -92,10 +92,10 @@ mod tests {
         let unknown = QuotaStatus::of(&quota, &ledger);
         assert_eq!((unknown.renewal(), unknown.percent()), ("not known yet", 0));
         ledger.look(quota.day, clock(date!(2026 - 10 - 22)));
-        ledger.correct(Amount(48_700_000_000));
+        ledger.correct(Amount(48_700_000_000), clock(date!(2026 - 10 - 22)));
         ledger.look(quota.day, clock(date!(2026 - 11 - 22)));
         let mut told = |used, soft| {
-            ledger.correct(Amount(used));
+            ledger.correct(Amount(used), clock(date!(2026 - 11 - 22)));
             QuotaStatus::of(&Quota { soft, ..quota }, &ledger).to_string()
         };
         assert_eq!(

@@ -27,10 +27,12 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// The percentage of the capacity that is used, in the direction where that is more; none where it is not known.
+    /// The percentage of the capacity that is used, in the direction where that is more; none where it is not known: what was
+    /// learned is the least that a line can carry, and who carries that much is not full for it.
     pub(super) fn load(&self) -> Option<u64> {
         let load = |(rate, capacity): (Rate, Option<Capacity>)| {
-            let percent = rate.percent(100).checked_div(u128::from(capacity?.rate.0))?;
+            let known = capacity.filter(|capacity| !capacity.learned)?;
+            let percent = rate.percent(100).checked_div(u128::from(known.rate.0))?;
             Some(u64::try_from(percent).unwrap_or(u64::MAX))
         };
         self.rate?.zip(self.capacity).map(load).both().into_iter().flatten().max()

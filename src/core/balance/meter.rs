@@ -17,6 +17,10 @@ const TIMES: u32 = 3;
 const STALLED: Duration = Duration::from_secs(20);
 /// Less was never a line's capacity, only a lack of traffic.
 const LEAST: Rate = Rate(1_000_000);
+/// What was learned fades: after two weeks in which a line never carried that much, half of it is left. It stays the least
+/// that the line can carry, and a line that was made slower is known for it by and by.
+const FADES: Duration = Duration::from_secs(3600);
+const FADED: u64 = 500;
 
 /// What a link can carry in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,17 +36,23 @@ pub struct Capacity {
 pub struct Meter {
     samples: VecDeque<(Instant, Bytes)>,
     learned: Directions<Rate>,
+    /// When what was learned last faded.
+    faded: Option<Instant>,
 }
 
 impl Meter {
-    /// Begins with what was learned before.
+    /// Begins with what was learned before, where it can be a line's.
     pub fn new(learned: Directions<Rate>) -> Self {
-        Meter { learned, ..Meter::default() }
+        let sane = |rate: Rate| Some(rate).filter(|rate| (LEAST..=Rate::HIGHEST).contains(rate));
+        Meter { learned: learned.map(|rate| sane(rate).unwrap_or_default()), ..Meter::default() }
     }
 
     /// Takes in the counters as they are now; without any the link has gone.
     pub fn sample(&mut self, bytes: Option<Bytes>, now: Instant) {
-        let Some(bytes) = bytes else { return self.samples.clear() };
+        let Some(bytes) = bytes else {
+            (self.samples, self.faded) = (VecDeque::new(), None);
+            return;
+        };
         if let Some(&(at, last)) = self.samples.back() {
             // A link that was made anew begins at nothing.
             let anew = bytes.down < last.down || bytes.up < last.up;
@@ -59,7 +69,17 @@ impl Meter {
         {
             self.samples.pop_front();
         }
+        self.fade(now);
         self.learn(now);
+    }
+
+    /// Lets what was learned fade while the link is looked at.
+    fn fade(&mut self, now: Instant) {
+        let since = *self.faded.get_or_insert(now);
+        if now.saturating_duration_since(since) >= FADES {
+            self.learned = self.learned.map(|rate| Rate(rate.0 - rate.0 / FADED));
+            self.faded = Some(now);
+        }
     }
 
     /// The rates at present; none before there are two samples.
@@ -164,6 +184,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_learned_fades_and_is_learned_again() {
+        let mut meter = meter(&[40; 12]);
+        let (start, still) = (Instant::now(), Bytes { down: 1 << 40, up: 1 << 40 });
+        let mut idle = |hours: u32| {
+            (1..=hours).for_each(|hour| meter.sample(Some(still), start + hour * 3601 * SECOND));
+            meter.learned().down.0
+        };
+        assert_eq!(idle(0), 40 * M);
+        let half = idle(14 * 24);
+        assert!((20 * M..21 * M).contains(&half), "{half} after two weeks");
+        assert!(idle(10_000) < M);
+        let wild = Directions { down: Rate(u64::MAX), up: Rate(999_999) };
+        assert_eq!(Meter::new(wild).learned(), Directions::default(), "no line carries that");
+    }
+
+    #[test]
     fn a_link_that_is_new_or_was_not_looked_at_begins_anew() {
         let mut meter = meter(&[40; 12]);
         let later = Instant::now() + 12 * SECOND;
@@ -171,9 +207,9 @@ mod tests {
         assert_eq!(meter.rate(), None, "its counters begin at nothing");
         meter.sample(Some(Bytes { down: 5, up: 5 }), later + SECOND);
         assert_eq!(meter.rate(), Some(Directions::default()));
-        meter.sample(Some(Bytes { down: 5000 * M, up: 5 }), later + 3600 * SECOND);
+        meter.sample(Some(Bytes { down: 5000 * M, up: 5 }), later + 3000 * SECOND);
         assert_eq!((meter.rate(), meter.learned().down), (None, Rate(40 * M)), "it has slept");
-        meter.sample(None, later + 3601 * SECOND);
+        meter.sample(None, later + 3001 * SECOND);
         assert_eq!(meter.rate(), None, "it has gone");
     }
 

@@ -145,6 +145,25 @@ fn the_fuller_direction_tells_whether_it_is_full() {
 }
 
 #[test]
+fn what_was_learned_fills_nothing() {
+    let learned = |rate: u64| {
+        let capacity = Some(Capacity { rate: Rate(rate * MBIT), learned: true });
+        let told = figures(rate, 0, None, None);
+        Figures { capacity: Directions { down: capacity, up: None }, ..told }
+    };
+    let mut run = Run::new(Method::Overflow, &[(0, 1), (0, 1)]);
+    assert_eq!(
+        run.changes_after(&[learned(40), learned(1)]),
+        None,
+        "it has never carried more, and may well"
+    );
+    let told = Figures { capacity: figures(0, 0, Some(100), None).capacity, ..learned(90) };
+    assert_eq!(run.changes_after(&[told, learned(1)]), Some((4, vec![2])));
+    let half = Figures { capacity: Directions { down: told.capacity.down, ..learned(90).capacity }, ..told };
+    assert_eq!(run.changes_after(&[half, learned(1)]), None, "one direction is told, and that is full");
+}
+
+#[test]
 fn the_least_used_has_the_most_that_is_free() {
     let mut run = Run::new(Method::LeastUsed, &[(0, 1), (0, 1)]);
     let free = |one: u64, other: u64| {

@@ -2,8 +2,8 @@
 //!
 //! Those of an uplink that leads nowhere are moved at once, which [`plan`](crate::core::plan) sees by itself. Here are
 //! the others: a carrier that may come back in a moment, and an uplink that lives on while a better one takes over.
-//! One that merely was not chosen among its like has no better one beside it, and what went to one because the better
-//! were full is where it belongs.
+//! One that merely was not chosen among its like has no better one beside it. And what went to one because the better were
+//! full is where it belongs, unless that one has become worse since, or was taken out by hand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -26,8 +26,10 @@ pub struct Leaving {
 /// One of them.
 #[derive(Debug, Clone, Copy, Default)]
 struct Left {
-    /// New flows have used it.
+    /// New flows have used it, as there was no better one.
     used: bool,
+    /// New flows have used it, as the better ones were full.
+    spilled: bool,
     /// Since when it has lived on beside a better one.
     beside: Option<Instant>,
     /// Since when it has no carrier.
@@ -48,12 +50,16 @@ impl Leaving {
                     self.ready.insert(key);
                     continue;
                 }
-                if plan.active[family].contains(&uplink.slot) {
-                    continue;
-                }
                 let mut left = known.get(&key).copied().unwrap_or_default();
                 left.used |= was.contains(&key);
-                left.look(&uplink.legs[family], uplink.failback, now);
+                match plan.active[family].contains(&uplink.slot) {
+                    true => left.spill(now),
+                    false => {
+                        let leg = &uplink.legs[family];
+                        let worse = best(plan, family).is_some_and(|best| leg.preference() != Some(best));
+                        left.look(leg, worse, uplink.failback, now);
+                    }
+                }
                 self.left.insert(key, left);
             }
         }
@@ -71,10 +77,24 @@ impl Leaving {
     }
 }
 
+/// How well those do that do best.
+fn best(plan: &Plan, family: Family) -> Option<u8> {
+    plan.uplinks.iter().filter_map(|uplink| uplink.legs[family].preference()).min()
+}
+
 impl Left {
-    fn look(&mut self, leg: &Leg, failback: Failback, now: Instant) {
+    /// It is given what the better ones have no room for. What was to be moved before has been, or its time goes on.
+    fn spill(&mut self, now: Instant) {
+        if self.at.is_some_and(|at| at <= now) {
+            *self = Left::default();
+        }
+        (self.spilled, self.unplugged, self.at) = (true, None, None);
+    }
+
+    /// It is given nothing; `worse` says that this is for more than its tier.
+    fn look(&mut self, leg: &Leg, worse: bool, failback: Failback, now: Instant) {
         let lives = leg.link && (leg.preference().is_some() || leg.state == State::Drained);
-        if lives && self.used {
+        if lives && (self.used || (self.spilled && worse)) {
             self.beside.get_or_insert(now);
         }
         // Also one that flows were allowed to stay on: nothing gets through any more.
@@ -154,6 +174,55 @@ mod tests {
         );
         assert!(due(false, false), "a better one is back");
         assert_eq!([due(true, false), due(false, false)], [false; 2], "the better one was full for a while");
+    }
+
+    /// What follows of rounds with one uplink beside a better one: its state, and whether it is spilled to.
+    fn spilled(rounds: &[(u32, State, bool)], failback: Failback) -> Option<u128> {
+        let (mut leaving, start) = (Leaving::default(), Instant::now());
+        for &(at, state, active) in rounds {
+            let mut plan = round(state, active, failback);
+            let better = Leg { state: State::Up, link: true, ..Leg::default() };
+            plan.uplinks.push(Uplink::example(2, better));
+            plan.ready.v4 = vec![Slot::new(2).unwrap()];
+            leaving.follow(&plan, start + at * MS);
+        }
+        let left = leaving.left.get(&key())?;
+        left.at.map(|at| (at - start).as_millis())
+    }
+
+    #[test]
+    fn what_was_spilled_stays_until_its_uplink_is_worse_or_taken_out() {
+        let (up, drain) = (State::Up, Failback::Drain(5000 * MS));
+        let room = [(0, up, true), (100, up, false)];
+        assert_eq!(spilled(&room, Failback::Force), None);
+        for state in [State::Drained, State::Degraded, State::Held] {
+            let worse = [&room[..], &[(200, state, false)]].concat();
+            assert_eq!(spilled(&worse, Failback::Force), Some(200), "{state}");
+            assert_eq!(spilled(&worse, drain), Some(5200), "{state}");
+            assert_eq!(spilled(&worse, Failback::Keep), None, "{state}");
+            assert_eq!(
+                spilled(&[room[0], (200, state, false)], drain),
+                Some(5200),
+                "{state} while spilled to"
+            );
+            assert_eq!(spilled(&worse[1..], drain), None, "{state}: it was never used");
+        }
+    }
+
+    #[test]
+    fn a_spill_drops_no_time_that_runs() {
+        let (mut leaving, start, up) = (Leaving::default(), Instant::now(), State::Up);
+        let mut follow = |at: u32, active: bool, ready: bool| {
+            let plan = round(up, active, Failback::Drain(5000 * MS));
+            let ready = PerFamily { v4: Vec::from_iter(ready.then_some(key().0)), v6: Vec::new() };
+            leaving.follow(&Plan { ready, ..plan }, start + at * MS);
+            leaving.left.get(&key()).and_then(|left| left.at).map(|at| (at - start).as_millis())
+        };
+        assert_eq!([follow(0, true, true), follow(100, false, false)], [None, Some(5100)]);
+        assert_eq!(follow(300, true, false), None, "nothing is moved off who is used");
+        assert_eq!(follow(400, false, false), Some(5100));
+        // They have been moved; what comes after that was spilled.
+        assert_eq!([follow(6000, true, false), follow(6100, false, false)], [None, None]);
     }
 
     #[test]

@@ -76,8 +76,8 @@ impl Book {
     }
 
     /// Says how much of a quota was used; false where nothing is counted.
-    pub fn correct(&mut self, slot: Slot, used: Amount) -> bool {
-        self.0.get_mut(slot).map(|ledger| ledger.correct(used)).is_some()
+    pub fn correct(&mut self, slot: Slot, used: Amount, clock: Clock) -> bool {
+        self.0.get_mut(slot).map(|ledger| ledger.correct(used, clock)).is_some()
     }
 }
 
@@ -194,6 +194,6 @@ mod tests {
         }
         assert_eq!(follow(&[profile(1, "home")]), [70]);
         assert_eq!(follow(&[profile(1, "phone")]), [0; 0], "another in its slot");
-        assert!(!book.correct(Slot::new(1).unwrap(), Amount(5)));
+        assert!(!book.correct(Slot::new(1).unwrap(), Amount(5), clock()));
     }
 }

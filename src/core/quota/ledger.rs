@@ -2,10 +2,10 @@
 //!
 //! Bytes are never doubtful, only what day it is: a machine without a battery begins in a year of its own, and one with a
 //! bad one may begin in a later one. So nothing is thrown away for the clock's sake. What is counted before the clock can
-//! be believed waits; what was counted in a month that turns out to lie ahead counts for the present one; and a clock
-//! that goes back and forth finds each month as it left it.
+//! be believed waits; a month that the clock has gone back from is not over, and counts for the present one until it comes
+//! again; and a clock that goes back and forth finds each month as it left it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,10 @@ pub struct Clock {
 /// By then a clock has been set right by the network, if anything does that.
 const BELIEVED_AFTER: Duration = Duration::from_secs(600);
 
+/// And by then one that went back by more than a period: rather than that, nobody has set it right yet, as the network may
+/// have to be reached by the very uplink.
+const FAR_BACK_BELIEVED_AFTER: Duration = Duration::from_secs(24 * 3600);
+
 /// So many periods that are over are remembered.
 const REMEMBERED: usize = 12;
 
@@ -36,9 +40,11 @@ pub struct Ledger {
     day: Day,
     /// When the present period began; none before the clock was believed.
     began: Option<Date>,
-    /// What was counted in each period, by its begin. Those ahead of the present one belong to it: it was the clock that
-    /// was ahead.
+    /// What was counted in each period, by its begin.
     counts: BTreeMap<Date, Amount>,
+    /// The periods that the clock has gone back from: what was counted in them belongs to the present one.
+    #[serde(default)]
+    ahead: BTreeSet<Date>,
     /// What was counted while it was not known what day it is.
     unplaced: Amount,
     /// Where the counters stood.
@@ -48,13 +54,21 @@ pub struct Ledger {
 impl Ledger {
     /// An empty one.
     pub fn new(day: Day) -> Self {
-        Ledger { day, began: None, counts: BTreeMap::new(), unplaced: Amount(0), read: None }
+        Ledger {
+            day,
+            began: None,
+            counts: BTreeMap::new(),
+            ahead: BTreeSet::new(),
+            unplaced: Amount(0),
+            read: None,
+        }
     }
 
     /// What has been used, and until when that counts.
     pub fn usage(&self) -> Usage {
-        let counted = self.began.map_or(Amount(0), |began| self.since(began));
-        let used = Amount(counted.0.saturating_add(self.unplaced.0));
+        let periods = self.began.iter().chain(&self.ahead);
+        let counted = periods.filter_map(|begin| self.counts.get(begin));
+        let used = Amount(counted.fold(self.unplaced.0, |sum, counted| sum.saturating_add(counted.0)));
         Usage { used, renewed: self.began.map(|began| self.day.ends(began)) }
     }
 
@@ -76,7 +90,7 @@ impl Ledger {
     /// Takes in what the counters say.
     pub fn count(&mut self, reading: &Reading, clock: Clock) {
         let fresh = reading.since(self.read.as_ref());
-        self.read = Some(reading.clone());
+        self.read = Some(reading.clone().behind(self.read.as_ref()));
         self.unplaced.0 = self.unplaced.0.saturating_add(fresh);
         self.look(self.day, clock);
     }
@@ -90,54 +104,59 @@ impl Ledger {
     pub fn look(&mut self, day: Day, clock: Clock) {
         let began = day.began(clock.today);
         let agrees = (self.began, self.day) == (Some(began), day);
-        if !agrees && clock.uptime < BELIEVED_AFTER {
+        let far_back = self.began.is_some_and(|former| day.ends(began) < former);
+        let patience = if far_back { FAR_BACK_BELIEVED_AFTER } else { BELIEVED_AFTER };
+        if !agrees && clock.uptime < patience {
             return;
         }
         match self.began {
             Some(former) if self.day != day => self.redate(former, began),
             Some(former) if began > former => self.fold(former, began),
+            Some(former) if began < former => drop(self.ahead.insert(former)),
             _ => {}
         }
         (self.day, self.began) = (day, Some(began));
-        let placed = self.counts.entry(began).or_default();
-        placed.0 = placed.0.saturating_add(std::mem::take(&mut self.unplaced).0);
+        let unplaced = std::mem::take(&mut self.unplaced).0;
+        self.add(began, unplaced);
         while self.counts.range(..began).count() > REMEMBERED {
             self.counts.pop_first();
         }
     }
 
-    /// Says that so much was used in this period.
-    pub fn correct(&mut self, used: Amount) {
-        match self.began {
-            Some(began) => {
-                self.counts.retain(|begin, _| *begin < began);
-                self.counts.insert(began, used);
-                self.unplaced = Amount(0);
-            }
-            None => self.unplaced = used,
-        }
-    }
-
-    /// What was counted from a period on.
-    fn since(&self, began: Date) -> Amount {
-        Amount(self.counts.range(began..).fold(0, |sum, (_, counted)| sum.saturating_add(counted.0)))
+    /// Says that so much was used in this period: the one in which it turns out to be, where the clock is not believed yet.
+    pub fn correct(&mut self, used: Amount, clock: Clock) {
+        self.take_ahead(|_| true);
+        self.began.map(|began| self.counts.insert(began, Amount(0)));
+        self.unplaced = used;
+        self.look(self.day, clock);
     }
 
     /// Another day of renewal moves the ends of the period, and nobody knows what of it was when: it keeps what it has.
     fn redate(&mut self, former: Date, began: Date) {
-        let used = self.since(former);
-        self.counts.retain(|begin, _| *begin < former.min(began));
-        self.counts.insert(began, used);
+        let ahead = self.take_ahead(|_| true);
+        let counted = self.counts.remove(&former).unwrap_or_default();
+        self.add(began, ahead.saturating_add(counted.0));
     }
 
-    /// A period is over. What lies ahead of the next was counted by a clock that was wrong, and belongs to this one.
+    /// A period is over, and so are those between it and the next. What lies ahead of that was counted by a clock that was
+    /// wrong, and belongs to this one.
     fn fold(&mut self, former: Date, next: Date) {
-        let ahead: Vec<Date> =
-            self.counts.range(next..).map(|(begin, _)| *begin).filter(|b| *b != next).collect();
-        let amounts = ahead.iter().filter_map(|begin| self.counts.remove(begin));
-        let sum = amounts.fold(0, |sum: u64, counted| sum.saturating_add(counted.0));
-        let counted = self.counts.entry(former).or_default();
-        counted.0 = counted.0.saturating_add(sum);
+        let ahead = self.take_ahead(|begin| begin > next);
+        self.ahead.clear();
+        self.add(former, ahead);
+    }
+
+    /// Takes out what was counted in some of the periods that the clock has gone back from.
+    fn take_ahead(&mut self, which: impl Fn(Date) -> bool) -> u64 {
+        let taken: Vec<Date> = self.ahead.iter().copied().filter(|begin| which(*begin)).collect();
+        self.ahead.retain(|begin| !which(*begin));
+        let amounts = taken.iter().filter_map(|begin| self.counts.remove(begin));
+        amounts.fold(0, |sum, counted| sum.saturating_add(counted.0))
+    }
+
+    fn add(&mut self, began: Date, bytes: u64) {
+        let counted = self.counts.entry(began).or_default();
+        counted.0 = counted.0.saturating_add(bytes);
     }
 }
 

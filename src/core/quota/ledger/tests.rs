@@ -95,6 +95,41 @@ fn a_clock_that_goes_back_for_a_while_finds_the_month_again() {
     assert_eq!((used(&ledger), ledger.former()), (20, Some(Amount(1020))));
 }
 
+/// On a machine that has been up for an hour.
+fn hour(today: Date) -> Clock {
+    Clock { today, uptime: Duration::from_secs(3600) }
+}
+
+#[test]
+fn a_clock_that_lies_years_back_makes_no_month_of_all_that_were() {
+    let mut ledger = ledger();
+    let mut today = date!(2026 - 12 - 15);
+    for (month, down) in (1..=12u64).zip((2800..).step_by(1000)) {
+        ledger.count(&reading("a", 2, down), on(today));
+        assert_eq!(used(&ledger), 1000, "month {month}");
+        today = ledger.day.ends(today);
+    }
+    let present = ledger.usage();
+    // The battery is empty, and nobody sets the clock: that would need an uplink.
+    for clock in [early, hour] {
+        ledger.count(&reading("b", 2, 5), clock(date!(1970 - 01 - 01)));
+        assert_eq!(ledger.usage(), Usage { used: Amount(1005), ..present }, "as it was last believed");
+    }
+    // Nobody ever will. What is over is over, and it is renewed when a month has passed.
+    let mut alone = ledger.clone();
+    alone.look(ledger.day, on(date!(1970 - 01 - 02)));
+    assert_eq!(alone.usage(), Usage { used: Amount(1005), renewed: Some(date!(1970 - 01 - 15)) });
+    alone.count(&reading("b", 2, 7), on(date!(1970 - 01 - 15)));
+    assert_eq!((used(&alone), alone.former()), (2, Some(Amount(1005))));
+    alone.correct(Amount(9), on(date!(1970 - 01 - 15)));
+    assert_eq!(used(&alone), 9);
+    alone.look(Day::FIRST, on(date!(1970 - 01 - 20)));
+    assert_eq!(used(&alone), 9);
+    // It is set right after all.
+    ledger.count(&reading("b", 2, 8), hour(today.previous_day().unwrap()));
+    assert_eq!(ledger.usage(), Usage { used: Amount(1008), ..present });
+}
+
 #[test]
 fn another_day_of_renewal_keeps_what_was_counted() {
     for (day, renewed) in
@@ -114,19 +149,32 @@ fn another_day_of_renewal_keeps_what_was_counted() {
 #[test]
 fn what_is_corrected_counts_from_there_on() {
     let mut ledger = ledger();
-    ledger.correct(Amount(12_000));
+    ledger.correct(Amount(12_000), on(date!(2026 - 11 - 21)));
     ledger.count(&reading("a", 2, 1801), on(date!(2026 - 11 - 22)));
     assert_eq!((used(&ledger), ledger.former()), (12_001, Some(Amount(300))));
     let mut blank = Ledger::new(Day::new(1).unwrap());
-    blank.correct(Amount(7));
+    blank.correct(Amount(7), early(date!(1970 - 01 - 01)));
     assert_eq!(blank.usage(), Usage { used: Amount(7), renewed: None });
     blank.look(blank.day, on(date!(2026 - 11 - 22)));
     assert_eq!(used(&blank), 7);
     // Also while a clock that was ahead is forgiven.
     ledger.count(&reading("a", 2, 1900), on(date!(2030 - 01 - 01)));
     ledger.look(ledger.day, on(date!(2026 - 11 - 22)));
-    ledger.correct(Amount(5));
+    ledger.correct(Amount(5), on(date!(2026 - 11 - 22)));
     assert_eq!(used(&ledger), 5);
+}
+
+#[test]
+fn what_is_corrected_early_in_a_boot_is_of_the_period_that_it_turns_out_to_be() {
+    let mut ledger = ledger();
+    ledger.count(&reading("b", 2, 5), early(date!(2026 - 12 - 15)));
+    ledger.correct(Amount(700), early(date!(2026 - 12 - 15)));
+    assert_eq!(used(&ledger), 700);
+    let mut wrong = ledger.clone();
+    ledger.count(&reading("b", 2, 6), on(date!(2026 - 12 - 15)));
+    assert_eq!(ledger.usage(), Usage { used: Amount(701), renewed: Some(date!(2027 - 01 - 15)) });
+    wrong.count(&reading("b", 2, 6), on(date!(2026 - 12 - 14)));
+    assert_eq!(wrong.usage(), Usage { used: Amount(701), renewed: Some(date!(2026 - 12 - 15)) });
 }
 
 #[test]
