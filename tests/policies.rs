@@ -38,14 +38,23 @@ fn configured(text: &str) -> Config {
     config::parse(Path::new("uplinkd.toml"), text).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
+/// What is about the policies.
+fn around() -> Surroundings {
+    let near = ["10.1.0.0/24", "192.0.2.0/24", "198.51.100.0/24", "fd00::/64", "2001:db8:1::/64", "ff00::/8"];
+    Surroundings {
+        forwarded: true,
+        uplinks: vec![(name("wan1"), slot(1)), (name("wan2"), slot(2))],
+        ruled: Default::default(),
+        near: near.iter().map(|net| net.parse().unwrap()).collect(),
+    }
+}
+
 /// The table of a configuration, with a verdict for each policy.
 fn table(config: &Config, verdict: impl Fn(usize) -> Verdict) -> PolicyTable {
-    let near = ["10.1.0.0/24", "192.0.2.0/24", "198.51.100.0/24", "fd00::/64", "2001:db8:1::/64", "ff00::/8"];
-    let around = Surroundings {
-        uplinks: vec![name("wan1"), name("wan2")],
-        exits: vec![(name("wan1"), slot(1)), (name("wan2"), slot(2))],
-        near: near.iter().map(|net| net.parse().unwrap()).collect(),
-    };
+    table_amid(&around(), config, verdict)
+}
+
+fn table_amid(around: &Surroundings, config: &Config, verdict: impl Fn(usize) -> Verdict) -> PolicyTable {
     let interface = |policy: &uplinkd::core::policy::Policy| {
         let fits = |one: &IfName| policy.traffic.interface.iter().any(|pattern| pattern.matches(one));
         ["lan", "wan1", "wan2"].map(name).into_iter().filter(fits).collect()
@@ -60,7 +69,7 @@ fn table(config: &Config, verdict: impl Fn(usize) -> Verdict) -> PolicyTable {
             verdict: PerFamily::from_fn(|_| verdict(place)),
         })
         .collect();
-    PolicyTable::new(&around, &standing, &config.prefixes)
+    PolicyTable::new(around, &standing, &config.prefixes)
 }
 
 fn by(n: u8) -> Verdict {
@@ -330,56 +339,6 @@ fn the_first_match_wins_among_many() {
         load(&table(&config, past)).await;
         let seen = [1036, 1037, 1038].map(|port| Probe { port, ..OWN }.goes_by(&net));
         assert_eq!(seen, [Some(2), Some(1), Some(2)]);
-    });
-}
-
-#[test]
-fn what_is_refused_is_told_and_never_leaks() {
-    namespace::run("what_is_refused_is_told_and_never_leaks", &["nft"], || async {
-        let net = router().await;
-        let text = "[[policy]]\nmatch.ports = 7\nmethod = 'enforced'\nuplinks = 'two'\n";
-        let config = configured(text);
-        foreign(
-            "add table inet count; add chain inet count out { type filter hook postrouting priority 300; }; \
-             add rule inet count out oifname wan1 udp dport 7 counter; \
-             add rule inet count out oifname wan1 tcp dport 7 counter",
-        );
-        let tcp = |probe| Probe { tcp: true, ..probe };
-        let all = [LAN, LAN6, OWN, OWN6];
-        let marked = || {
-            let socket = socket2::Socket::from(UdpSocket::bind("0.0.0.0:0").unwrap());
-            socket.set_mark(0x10).unwrap();
-            socket.send_to(b"?", &"203.0.113.1:7".parse::<SocketAddr>().unwrap().into()).unwrap();
-        };
-        let counted = || sh("nft list chain inet count out").matches("packets 0 ").count();
-        load(&table(&config, |_| Verdict::Refuse)).await;
-        for probe in all {
-            assert_eq!(probe.goes_by(&net), None, "{probe:?}");
-            let start = Instant::now();
-            assert_eq!(tcp(probe).goes_by(&net), None, "{probe:?}");
-            assert!(start.elapsed() < PATIENCE / 2, "{probe:?} was not told for {:?}", start.elapsed());
-        }
-        assert_eq!(counted(), 2, "{}", sh("nft list table inet count"));
-        // The daemon is dead, and the uplink as well: its table leads nowhere, and a rule refuses.
-        load(&table(&config, |_| by(2))).await;
-        for family in ["-4", "-6"] {
-            sh(&format!("ip {family} rule add pref 7199 fwmark {} unreachable", slot(2).mark()));
-        }
-        for probe in all {
-            assert_eq!(probe.goes_by(&net), Some(2), "{probe:?}");
-        }
-        sh("ip link set wan2 down");
-        for probe in [all, all.map(tcp)].concat() {
-            assert_eq!(probe.goes_by(&net), None, "{probe:?}");
-        }
-        assert_eq!(counted(), 2, "{}", sh("nft list table inet count"));
-        // What others marked is not ours; nor what is on the LAN.
-        marked();
-        assert_eq!(counted(), 1, "{}", sh("nft list table inet count"));
-        let near = net.lan.run(|| UdpSocket::bind("10.1.0.9:7").unwrap());
-        near.set_read_timeout(Some(PATIENCE)).unwrap();
-        UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"?", "10.1.0.9:7").unwrap();
-        near.recv_from(&mut [0; 8]).expect("the LAN is near");
     });
 }
 

@@ -34,6 +34,7 @@ pub(super) fn resolve(
     outside: &dyn Outside,
 ) -> Result<Config, Problems> {
     let mut documents: Vec<Document> = sources.iter().map(|source| Document::read(source, outside)).collect();
+    name_policies(&mut documents);
     let misfits = shared_names(&documents).into_iter().chain(shared_policy_names(&documents));
     for (file, flaw) in misfits.chain(forward::overlapping(&documents)) {
         documents[file].flaws.push(flaw);
@@ -52,32 +53,34 @@ pub(super) fn resolve(
         config.forwards.extend(forwards.into_iter().map(|read| read.forward));
         config.policies.extend(policies.into_iter().map(|read| read.policy));
     }
-    name_policies(&mut config.policies);
     config.prefixes = Prefixes::of(&config.policies);
     if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
 }
 
-/// Names that two policies would have.
+/// Names that two policies would have: of each two the later that says it is told.
 fn shared_policy_names(documents: &[Document]) -> Vec<(usize, Flaw)> {
-    let mut taken = HashMap::new();
+    let all = || documents.iter().enumerate().flat_map(|(file, d)| d.policies.iter().map(move |p| (file, p)));
     let mut flaws = Vec::new();
-    for (file, document) in documents.iter().enumerate() {
-        for ReadPolicy { policy, name_at } in &document.policies {
-            let Some(at) = name_at else { continue };
-            if let Some(first) = taken.insert(&policy.name, &policy.origin) {
-                let message =
-                    format!("name: {} is taken at {first}; each policy needs a name of its own", policy.name);
-                flaws.push((file, Flaw { span: at.clone(), message }));
-            }
-        }
+    for (place, (file, one)) in all().enumerate() {
+        let same = |(other, (_, read)): &(usize, (usize, &ReadPolicy))| {
+            let yields = *other < place || read.name_at.is_none();
+            *other != place && yields && read.policy.name == one.policy.name
+        };
+        let (Some(at), Some((_, (_, first)))) = (&one.name_at, all().enumerate().find(same)) else {
+            continue;
+        };
+        let (name, origin) = (&one.policy.name, &first.policy.origin);
+        let message = format!("name: {name} is taken at {origin}; each policy needs a name of its own");
+        flaws.push((file, Flaw { span: at.clone(), message }));
     }
     flaws
 }
 
 /// Those without a name are called by their place.
-fn name_policies(policies: &mut [Policy]) {
-    for (place, policy) in policies.iter_mut().enumerate().filter(|(_, policy)| policy.name.is_empty()) {
-        policy.name = format!("policy-{}", place + 1);
+fn name_policies(documents: &mut [Document]) {
+    let policies = documents.iter_mut().flat_map(|document| &mut document.policies);
+    for (place, read) in policies.enumerate().filter(|(_, read)| read.name_at.is_none()) {
+        read.policy.name = format!("policy-{}", place + 1);
     }
 }
 

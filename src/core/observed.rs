@@ -219,6 +219,8 @@ pub struct ForeignRule {
     pub fwmark: Option<(u32, u32)>,
     /// The table that it sends to.
     pub table: Option<TableId>,
+    /// It decides over packets that come in by this interface.
+    pub iif: Option<IfName>,
     /// In the words of `ip rule`, for messages.
     pub text: String,
 }

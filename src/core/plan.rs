@@ -129,7 +129,7 @@ pub fn plan(
     let restore_own = multihomed && !shared.is_empty();
     // What a policy moves has the address of another uplink.
     let moves_own = multihomed && !policies.is_empty();
-    let nat6 = if forwards { sources.translations(&mut notes) } else { BTreeMap::new() };
+    let nat6 = if forwards { sources.translations(&mut notes) } else { local(&uplinks) };
     // A firewall alone marks and rewrites nothing.
     let led = if forwards || restore_own || moves_own { uplinks.as_slice() } else { &[] };
     let ruleset = Ruleset {
@@ -153,7 +153,7 @@ pub fn plan(
     clashes(observed, &mut notes);
     notes.extend(guesses(config.method, &uplinks));
     notes.extend(quota::none_left(&uplinks, &active, multihomed && config.all_down == AllDown::Block));
-    notes.extend(policy::notes(config, &slots));
+    notes.extend(policy::notes(config, observed, &slots));
     notes.extend(observed.networkd.as_ref().and_then(Tending::note));
     notes.extend(observed.unheard.iter().cloned());
     let notes = notes.iter().map(|note| on_one_line(note)).collect();
@@ -217,6 +217,11 @@ fn ruleset(
         groups: Default::default(),
         firewall: None,
     }
+}
+
+/// What becomes of IPv6 sources where nothing is done for what is forwarded.
+fn local(uplinks: &[Uplink]) -> BTreeMap<Slot, Translation> {
+    uplinks.iter().map(|uplink| (uplink.slot, Translation::LOCAL)).collect()
 }
 
 /// The flows that belong to an uplink before our table marks any: those that use its address.

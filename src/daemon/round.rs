@@ -25,7 +25,7 @@ use crate::core::uplink::Gateway;
 use crate::kernel::rtnl;
 use crate::sources::bus::BusState;
 use crate::state::{self, Directories, Memory};
-use crate::status::Status;
+use crate::status::{PolicyStatus, Status};
 use crate::world::{Hearing, Look, World, chain};
 
 /// Gateways whose neighbour entries matter; shared with the one who listens to the kernel.
@@ -65,6 +65,8 @@ pub(super) struct Rounds {
     /// What is said while somebody keeps taking away what is ours.
     fight: Option<String>,
     notes: Vec<String>,
+    /// The table of policies that is planned is not loaded.
+    lacks_policies: bool,
     /// Why the memory of slots could not be written, while it waits for that.
     unsaved: Option<String>,
 }
@@ -83,6 +85,7 @@ impl Rounds {
             contest: Contest::default(),
             fight: None,
             notes: Vec::new(),
+            lacks_policies: false,
             unsaved: None,
         })
     }
@@ -95,6 +98,9 @@ impl Rounds {
     /// What the last round found and decided.
     pub(super) fn status(&self) -> Status {
         let mut status = Status::of(&self.last, self.forwards);
+        if self.lacks_policies {
+            status.policies.iter_mut().for_each(PolicyStatus::unload);
+        }
         status.notes.extend(self.notes.iter().chain(&self.unsaved).chain(&self.fight).cloned());
         status
     }
@@ -134,12 +140,15 @@ impl Rounds {
         self.world.settle(&plan.desired);
         let steady = plan.desired == self.last.desired;
         let missing = diff(&plan.desired, &observed.kernel);
+        let loads = |change: &Change| matches!(change, Change::LoadPolicies(..));
+        self.lacks_policies = missing.iter().any(loads);
         let Sifted { now: changes, due } = self.contest.sift(missing, steady, Instant::now());
         self.remember(&plan, &slots);
         let by_clock = plan.lasts.map(|lasts| Instant::now() + lasts);
         let due = [due, by_clock].into_iter().flatten().min();
         let report = self.world.apply(&changes).await;
         let made = changes.iter().filter(|change| report.failed.iter().all(|(failed, _)| failed != *change));
+        self.lacks_policies &= !made.clone().any(loads);
         self.contest.made(made, steady, Instant::now());
         self.tell_fight(&observed);
         let failed: Vec<String> =

@@ -28,7 +28,8 @@ pub struct PolicyStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyLeg {
     /// `used`; or, while no uplink of it can carry it, and where it cannot be of this family, `next`, `blocked` or `default`;
-    /// or `off` while it is not its time.
+    /// `off` while it is not its time; or `unloaded` where the kernel has not taken the table, so that nothing is moved or
+    /// held by it.
     pub state: String,
     /// The uplinks that new flows take.
     pub uplinks: Vec<String>,
@@ -51,6 +52,13 @@ impl PolicyStatus {
     /// All of a plan's, in their order.
     pub fn all(plan: &Plan) -> Vec<Self> {
         plan.policies.iter().map(|policy| PolicyStatus::of(policy, plan)).collect()
+    }
+
+    /// Shows what is planned as not in force.
+    pub fn unload(&mut self) {
+        for leg in [&mut self.ipv4, &mut self.ipv6] {
+            *leg = PolicyLeg { state: "unloaded".to_owned(), uplinks: Vec::new() };
+        }
     }
 
     fn of(policy: &PolicyPlan, plan: &Plan) -> Self {
@@ -88,6 +96,7 @@ impl PolicyLeg {
             "used" => self.uplinks.join(", "),
             "next" => "next policy".to_owned(),
             "off" => "not now".to_owned(),
+            "unloaded" => "not in force".to_owned(),
             "default" => "default route".to_owned(),
             other => other.to_owned(),
         }

@@ -4,6 +4,8 @@ use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use uplinkd::core::net::Family;
+
 use super::*;
 
 /// All to port 7 by the second uplink.
@@ -180,6 +182,44 @@ fn a_rule_by_interface_leads_nothing_past_a_policy() {
             assert_eq!(probe.goes_by(&net), None, "{probe:?}");
         }
         assert_eq!(leaked(), 0, "{}", sh("nft list table inet count"));
+        // What is not enforced is left to the rule, wherever that leads; the rest of the interface's traffic is not touched.
+        let ruled = [Family::V4, Family::V6].map(|family| (family, name("lan"))).into();
+        let known = Surroundings { ruled, ..around() };
+        for (text, verdict) in [
+            (SECOND.replace("method = 'enforced'", ""), by(2)),
+            (SECOND.replace("method = 'enforced'", "on-failure = 'block'"), Verdict::Refuse),
+            (SECOND.replace("7", "8"), by(2)),
+        ] {
+            load(&table_amid(&known, &configured(&text), |_| verdict.clone())).await;
+            for probe in [LAN, LAN6, tcp(LAN), tcp(LAN6)] {
+                assert_eq!(probe.goes_by(&net), Some(1), "{text}: {probe:?}");
+            }
+        }
+        foreign("reset counter inet count out");
+        load(&table_amid(&known, &configured(SECOND), |_| by(2))).await;
+        for probe in [LAN, LAN6, tcp(LAN), tcp(LAN6)] {
+            assert_eq!(probe.goes_by(&net), None, "{probe:?}");
+        }
+        assert_eq!(leaked(), 0, "{}", sh("nft list table inet count"));
+    });
+}
+
+#[test]
+fn a_machine_that_is_no_router_moves_its_own_traffic_alone() {
+    let title = "a_machine_that_is_no_router_moves_its_own_traffic_alone";
+    namespace::run(title, &["nft"], || async {
+        let net = router().await;
+        let alone = Surroundings { forwarded: false, ..around() };
+        for verdict in [by(2), Verdict::Refuse] {
+            load(&table_amid(&alone, &configured(SECOND), |_| verdict.clone())).await;
+            for probe in [LAN, LAN6, tcp(LAN), tcp(LAN6)] {
+                assert_eq!(probe.goes_by(&net), Some(1), "{probe:?}");
+            }
+            for probe in [OWN, OWN6, tcp(OWN), tcp(OWN6)] {
+                let wanted = (verdict == by(2)).then_some(2);
+                assert_eq!(probe.goes_by(&net), wanted, "{probe:?}");
+            }
+        }
     });
 }
 
@@ -205,5 +245,55 @@ fn what_was_taken_out_of_the_table_comes_back() {
         foreign("flush table inet uplinkd_policy; delete map inet uplinkd_policy from_4_0");
         load(&first).await;
         all_by(&net, 2, "without rules and a map");
+    });
+}
+
+#[test]
+fn what_is_refused_is_told_and_never_leaks() {
+    namespace::run("what_is_refused_is_told_and_never_leaks", &["nft"], || async {
+        let net = router().await;
+        let text = "[[policy]]\nmatch.ports = 7\nmethod = 'enforced'\nuplinks = 'two'\n";
+        let config = configured(text);
+        foreign(
+            "add table inet count; add chain inet count out { type filter hook postrouting priority 300; }; \
+             add rule inet count out oifname wan1 udp dport 7 counter; \
+             add rule inet count out oifname wan1 tcp dport 7 counter",
+        );
+        let tcp = |probe| Probe { tcp: true, ..probe };
+        let all = [LAN, LAN6, OWN, OWN6];
+        let marked = || {
+            let socket = socket2::Socket::from(UdpSocket::bind("0.0.0.0:0").unwrap());
+            socket.set_mark(0x10).unwrap();
+            socket.send_to(b"?", &"203.0.113.1:7".parse::<SocketAddr>().unwrap().into()).unwrap();
+        };
+        let counted = || sh("nft list chain inet count out").matches("packets 0 ").count();
+        load(&table(&config, |_| Verdict::Refuse)).await;
+        for probe in all {
+            assert_eq!(probe.goes_by(&net), None, "{probe:?}");
+            let start = Instant::now();
+            assert_eq!(tcp(probe).goes_by(&net), None, "{probe:?}");
+            assert!(start.elapsed() < PATIENCE / 2, "{probe:?} was not told for {:?}", start.elapsed());
+        }
+        assert_eq!(counted(), 2, "{}", sh("nft list table inet count"));
+        // The daemon is dead, and the uplink as well: its table leads nowhere, and a rule refuses.
+        load(&table(&config, |_| by(2))).await;
+        for family in ["-4", "-6"] {
+            sh(&format!("ip {family} rule add pref 7199 fwmark {} unreachable", slot(2).mark()));
+        }
+        for probe in all {
+            assert_eq!(probe.goes_by(&net), Some(2), "{probe:?}");
+        }
+        sh("ip link set wan2 down");
+        for probe in [all, all.map(tcp)].concat() {
+            assert_eq!(probe.goes_by(&net), None, "{probe:?}");
+        }
+        assert_eq!(counted(), 2, "{}", sh("nft list table inet count"));
+        // What others marked is not ours; nor what is on the LAN.
+        marked();
+        assert_eq!(counted(), 1, "{}", sh("nft list table inet count"));
+        let near = net.lan.run(|| UdpSocket::bind("10.1.0.9:7").unwrap());
+        near.set_read_timeout(Some(PATIENCE)).unwrap();
+        UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"?", "10.1.0.9:7").unwrap();
+        near.recv_from(&mut [0; 8]).expect("the LAN is near");
     });
 }

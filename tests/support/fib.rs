@@ -150,6 +150,7 @@ impl FibRule {
             catch_all: !narrow && self.mark.is_some() == self.not && decides,
             fwmark: self.mark,
             table: self.table,
+            iif: self.iif.as_deref().and_then(IfName::new).filter(|_| decides),
             text: self.text.clone(),
         }
     }

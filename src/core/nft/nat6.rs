@@ -38,6 +38,8 @@ pub struct Pair {
 pub enum Others {
     /// They stay as they are.
     Keep,
+    /// What this machine sends from another uplink's address gets the uplink's own.
+    Local,
     /// Those that are good for no internet (RFC 4193) become the uplink's own address.
     #[default]
     Private,
@@ -46,6 +48,9 @@ pub enum Others {
 }
 
 impl Translation {
+    /// Those of others stay as they are.
+    pub const LOCAL: Translation = Translation { own: Vec::new(), pairs: Vec::new(), others: Others::Local };
+
     /// The chain that a flow's first packet passes when it leaves by this uplink.
     pub(super) fn chain(&self, name: &IfName, slot: Slot) -> String {
         let mut text = format!("\tchain nat6_{slot} {{\n\t\tcomment \"{name}\"\n");
@@ -58,6 +63,7 @@ impl Translation {
         }
         let masquerade = match self.others {
             Others::Keep => "",
+            Others::Local => "\t\tfib saddr type local masquerade\n",
             Others::Private => "\t\tip6 saddr fc00::/7 masquerade\n\t\tfib saddr type local masquerade\n",
             Others::All => {
                 "\t\tip6 saddr { 2000::/3, fc00::/7 } masquerade\n\t\tfib saddr type local masquerade\n"

@@ -66,11 +66,13 @@ pub struct Standing<'a> {
 /// What the policies look at beside the packet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Surroundings {
-    /// The interfaces of uplinks: what comes in by one is somebody's who has chosen his way already.
-    pub uplinks: Vec<IfName>,
-    /// The interfaces of all uplinks that are present, those among them that have lost their gateway: what is enforced
-    /// leaves by its own of these alone.
-    pub exits: Vec<(IfName, Slot)>,
+    /// What the machine forwards is moved and held as well as what it sends.
+    pub forwarded: bool,
+    /// The uplinks that are present, by interface, also those that have lost their gateway: what comes in by one is
+    /// somebody's who has chosen his way already, and what is enforced leaves by its own of these alone.
+    pub uplinks: Vec<(IfName, Slot)>,
+    /// What comes in by these goes where somebody's rule by interface leads it.
+    pub ruled: BTreeSet<(Family, IfName)>,
     /// What is reached without a gateway, and so stays where it is; without overlaps.
     pub near: Vec<IpNet>,
 }
@@ -333,7 +335,7 @@ impl Surroundings {
     /// elsewhere than out of an uplink by main or by a VPN, is nobody's to move.
     fn hooks(&self) -> String {
         let ours = format!("ct mark & {MARK_MASK:#010x}");
-        let names: Vec<_> = self.uplinks.iter().map(|name| format!("\"{name}\"")).collect();
+        let names: Vec<_> = self.uplinks.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let names = (!names.is_empty()).then(|| format!("{{ {} }}", names.join(", ")));
         let among = |what: &str| names.as_ref().map(|names| format!("{what} {names}"));
         let (mut near_4, mut near_6) = (Vec::new(), Vec::new());
@@ -353,6 +355,8 @@ impl Surroundings {
         let mut behind = vec!["type nat hook prerouting priority dstnat - 10; policy accept;".to_owned()];
         behind.extend(marked.clone());
         behind.extend(among("iifname").map(|rule| format!("{rule} return")));
+        behind
+            .extend(self.ruled.iter().map(|(f, name)| format!("meta nfproto {f} iifname \"{name}\" return")));
         behind.extend(spared.clone());
         let elsewhere = among("fib daddr oifname !=").map(|rule| format!("{rule} ")).unwrap_or_default();
         behind.push(format!("fib daddr oif exists {elsewhere}return"));
@@ -368,6 +372,7 @@ impl Surroundings {
             "type route hook output priority -99; policy accept;".to_owned(),
             format!("meta mark 0 {ours} != 0 meta mark set {ours}"),
         ];
-        chain("from_behind", &behind) + &chain("from_here", &here) + &chain("route_anew", &again)
+        let behind = if self.forwarded { chain("from_behind", &behind) } else { String::new() };
+        behind + &chain("from_here", &here) + &chain("route_anew", &again)
     }
 }

@@ -9,11 +9,12 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::family::near;
 use super::{Desired, Observed};
-use crate::config::Config;
+use crate::config::{Config, Enable};
 use crate::core::balance::{self, Candidate};
-use crate::core::layout::{Base, Slot};
-use crate::core::net::{Family, PerFamily, TableId, UplinkName};
+use crate::core::layout::{Base, MAIN_PREF, Slot};
+use crate::core::net::{Family, IfName, PerFamily, TableId, UplinkName};
 use crate::core::nft::{PolicyTable, Standing, Surroundings, Verdict};
+use crate::core::observed::ForeignRule;
 use crate::core::policy::{Moment, ON_LINK_4, ON_LINK_6, OnFailure, Policy, Way};
 use crate::core::rule::{Rule, Selector};
 use crate::core::slots::Slots;
@@ -60,8 +61,9 @@ pub(super) fn policies(
         })
         .collect();
     let around = Surroundings {
-        uplinks: uplinks.iter().map(|u| u.dev.name.clone()).collect(),
-        exits: uplinks.iter().map(|u| (u.dev.name.clone(), u.slot)).collect(),
+        forwarded: config.router.enable != Enable::Off,
+        uplinks: uplinks.iter().map(|u| (u.dev.name.clone(), u.slot)).collect(),
+        ruled: ruled(observed).map(|(rule, name)| (rule.family, name)).collect(),
         near: stays(observed),
     };
     desired.policies = Some(PolicyTable::new(&around, &standing, &config.prefixes));
@@ -120,9 +122,17 @@ fn usable<'a>(
 }
 
 /// The interfaces that a policy speaks of, of those that there are.
-fn interfaces(policy: &Policy, observed: &Observed) -> Vec<crate::core::net::IfName> {
+fn interfaces(policy: &Policy, observed: &Observed) -> Vec<IfName> {
     let meant = |name| policy.traffic.interface.iter().any(|pattern| pattern.matches(name));
     observed.links.iter().map(|link| &link.name).filter(|name| meant(name)).cloned().collect()
+}
+
+/// The rules of others that decide over what comes in by an interface, ahead of main: where those lead, a lookup of the
+/// destination does not tell.
+fn ruled(observed: &Observed) -> impl Iterator<Item = (&ForeignRule, IfName)> {
+    let decides = |rule: &&ForeignRule| rule.pref < MAIN_PREF && rule.table != Some(TableId::MAIN);
+    let of = |rule: &ForeignRule| rule.iif.clone().filter(|name| name.as_str() != "lo");
+    observed.foreign_rules.iter().filter(decides).filter_map(move |rule| Some((rule, of(rule)?)))
 }
 
 /// The prefixes to which nothing is moved: those on the links, and those that never leave one.
@@ -163,9 +173,21 @@ pub(super) fn refusals(family: Family, base: Base, slots: &BTreeSet<Slot>) -> im
 }
 
 /// What people should know of the policies.
-pub(super) fn notes(config: &Config, slots: &Slots) -> Vec<String> {
+pub(super) fn notes(config: &Config, observed: &Observed, slots: &Slots) -> Vec<String> {
     let mut notes = Vec::new();
+    if !config.policies.is_empty() {
+        let told = |(rule, name): (&ForeignRule, _)| {
+            format!("no policy moves what comes in by {name}: foreign rule \"{}\" leads it", rule.text)
+        };
+        notes.extend(ruled(observed).map(told));
+    }
     for policy in &config.policies {
+        if policy.traffic.is_behind() && config.router.enable == Enable::Off {
+            notes.push(format!(
+                "policy {} ({}) is without effect: [router] has enable = false",
+                policy.name, policy.origin
+            ));
+        }
         let unknown = policy.uplinks.iter().filter(|name| slots.named(name).is_none());
         notes.extend(unknown.map(|name| unknown_uplink(policy, name, slots)));
         notes.extend(policy.notes.iter().map(|note| format!("policy {}: {note}", policy.name)));

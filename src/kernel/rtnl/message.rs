@@ -84,6 +84,7 @@ struct RuleFields {
     from: Option<IpAddr>,
     to: Option<IpAddr>,
     oif: Option<String>,
+    iif: Option<String>,
     /// Takes fewer packets than the fields here say.
     more: Vec<String>,
     /// Gives its packets a realm, which chooses none of them.
@@ -108,7 +109,10 @@ impl RuleFields {
                 RuleAttribute::Source(ip) => fields.from = Some(*ip),
                 RuleAttribute::Destination(ip) => fields.to = Some(*ip),
                 RuleAttribute::Oifname(name) => fields.oif = Some(name.clone()),
-                RuleAttribute::Iifname(name) => fields.more.push(format!("iif {name}")),
+                RuleAttribute::Iifname(name) => {
+                    fields.iif = Some(name.clone());
+                    fields.more.push(format!("iif {name}"));
+                }
                 RuleAttribute::L3MDev(true) => fields.more.push("l3mdev".into()),
                 RuleAttribute::UidRange(range) => {
                     fields.more.push(format!("uidrange {}-{}", range.start, range.end))
@@ -201,6 +205,7 @@ fn foreign_rule(family: Family, message: &RuleMessage, fields: &RuleFields) -> F
         catch_all: all && decides,
         fwmark: fields.mark.map(|mark| (mark, fields.mask.unwrap_or(u32::MAX))),
         table,
+        iif: fields.iif.as_deref().and_then(IfName::new).filter(|_| decides),
         text,
     }
 }

@@ -158,6 +158,20 @@ fn what_is_not_allowed_is_told_with_what_is() {
     let twice =
         read("[[policy]]\nname = 'a'\nmatch.ports = 1\n[[policy]]\nname = 'a'\nmatch.ports = 2\n", "");
     assert!(twice.unwrap_err()[0].starts_with("x.toml:5:8: name: a is taken at x.toml:1; each policy needs"));
+    // Also with one that has its name from its place, whichever stands first.
+    for (policies, place) in [
+        (
+            "[[policy]]\nmatch.ports = 1\n[[policy]]\nname = 'policy-1'\nmatch.ports = 2\n",
+            "4:8: name: policy-1 is taken at x.toml:1;",
+        ),
+        (
+            "[[policy]]\nname = 'policy-2'\nmatch.ports = 1\n[[policy]]\nmatch.ports = 2\n",
+            "2:8: name: policy-2 is taken at x.toml:4;",
+        ),
+    ] {
+        let told = read(policies, "").unwrap_err();
+        assert!(told.len() == 1 && told[0].starts_with(&format!("x.toml:{place}")), "{told:?}");
+    }
     assert_eq!(read("policy = 1", "").unwrap_err().len(), 1);
 }
 

@@ -20,7 +20,7 @@ use crate::core::policy::{ON_LINK_4, ON_LINK_6, Way};
 /// The chains with hooks, and those to which they lead; none where nothing is enforced.
 pub(super) fn guard(around: &Surroundings, policies: &[Standing], rounds: &[Round]) -> String {
     let enforced = || policies.iter().filter(|one| one.is_enforced());
-    if around.exits.is_empty() || enforced().next().is_none() {
+    if around.uplinks.is_empty() || enforced().next().is_none() {
         return String::new();
     }
     let slots: BTreeSet<Option<Slot>> = enforced().map(|one| one.only).collect();
@@ -29,12 +29,9 @@ pub(super) fn guard(around: &Surroundings, policies: &[Standing], rounds: &[Roun
     let asks = |is_here: fn(&_) -> bool, more| -> Vec<String> {
         rounds.iter().flat_map(|round| round.decision(is_here, &[&BOTH, more], judged)).collect()
     };
-    let exits = by_name(around.exits.iter().map(|(name, _)| name));
-    let not_out = [format!("oifname != {{ {exits} }} accept")];
-    let transit: Vec<_> = (!around.uplinks.is_empty())
-        .then(|| format!("iifname {{ {} }} accept", by_name(&around.uplinks)))
-        .into_iter()
-        .collect();
+    let names = by_name(around.uplinks.iter().map(|(name, _)| name));
+    let not_out = [format!("oifname != {{ {names} }} accept")];
+    let transit = [format!("iifname {{ {names} }} accept")];
     let answers = ["ct direction reply accept".to_owned()];
     let marked = ["meta mark != 0 accept".to_owned()];
     let by_mark = |verb: &str| {
@@ -56,7 +53,7 @@ pub(super) fn guard(around: &Surroundings, policies: &[Standing], rounds: &[Roun
         let last = [&not_out[..], &transit, &answers, &[end.to_owned()]].concat();
         text += &chain(&format!("{verb}_none"), &last);
         for slot in named() {
-            let own = around.exits.iter().filter(|(_, of)| *of == slot);
+            let own = around.uplinks.iter().filter(|(_, of)| *of == slot);
             let own = own.map(|(name, _)| format!("oifname \"{name}\" accept"));
             text += &chain(
                 &format!("{verb}_{slot}"),
@@ -81,7 +78,7 @@ pub(super) fn guard(around: &Surroundings, policies: &[Standing], rounds: &[Roun
         known.to_vec(),
         marked.to_vec(),
         not_out.to_vec(),
-        transit.clone(),
+        transit.to_vec(),
         answers.to_vec(),
         on_link.to_vec(),
         ask("behind").to_vec(),
@@ -98,7 +95,9 @@ pub(super) fn guard(around: &Surroundings, policies: &[Standing], rounds: &[Roun
         ask("here").to_vec(),
     ];
     let last = [hook("postrouting", "filter - 10"), by_mark("stray").into_iter().collect()];
-    text += &chain("guard_behind", &behind.concat());
+    if around.forwarded {
+        text += &chain("guard_behind", &behind.concat());
+    }
     text += &chain("guard_here", &here.concat());
     text + &chain("guard_last", &last.concat())
 }

@@ -234,6 +234,7 @@ fn foreign_rules_are_told_as_they_are() {
         let foreign = captured_rule(Family::V4, hex).unwrap_err();
         let found = (foreign.text.as_str(), foreign.catch_all, foreign.fwmark, foreign.table.map(|t| t.0));
         assert_eq!(found, (text, catch_all, fwmark, table));
+        assert_eq!(foreign.iif.is_some_and(|name| name.as_str() == "e0"), text.contains("iif e0"));
     }
 }
 
