@@ -18,6 +18,7 @@ mod faults;
 mod figures;
 mod firewalls;
 mod flap;
+mod fragments;
 mod hooks;
 mod ifupdown;
 mod input;
