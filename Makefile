@@ -91,7 +91,7 @@ install: ## Install what `make build` built below DESTDIR (the only list of inst
 	    'for file; do $(INSTALL) -d -m 755 "$(DESTDIR)/$${file%/*}"; cp -Pf "$$file" "$(DESTDIR)/$$file"; done' install {} +
 	sed -i -e 's|=/usr/sbin/|=$(SBINDIR)/|' -e 's|=/usr/bin/|=$(BINDIR)/|' \
 	    '$(DESTDIR)/usr/lib/systemd/system/uplinkd.service'
-	$(INSTALL) -d -m 755 '$(DESTDIR)/etc/uplinkd/conf.d'
+	$(INSTALL) -d -m 755 '$(DESTDIR)/etc/uplinkd/conf.d' '$(DESTDIR)/etc/uplinkd/nft.d'
 	for hook in look hook; do \
 	    $(INSTALL) -D -m 755 "dispatcher.d/$$hook" "$(DESTDIR)/usr/libexec/uplinkd/$$hook" || exit 1; done
 	$(INSTALL) -D -m 644 dispatcher.d/dhcp '$(DESTDIR)/usr/share/uplinkd/dhcp'

@@ -17,6 +17,7 @@ mod parse;
 mod policy;
 mod problem;
 mod router;
+mod routes;
 mod settings;
 mod table;
 
@@ -35,6 +36,7 @@ pub use parse::parse;
 pub use policy::{Outside, POLICY, TRAFFIC};
 pub use problem::{Problem, Problems};
 pub use router::{Enable, Router};
+pub use routes::{Lead, NO_FILES};
 pub use settings::{Assignment, FailbackMode, NO_DAY, NO_PROGRAMS, Settings};
 pub use table::{CRITERIA, GLOBALS, SECTIONS, SETTINGS};
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub prefixes: Prefixes,
     /// nftables tables of the administrator's own.
     pub fragments: Fragments,
+    /// What is wrong and keeps nothing else from counting, in words for the status.
+    pub notes: Vec<String>,
 }
 
 /// What becomes of traffic while no uplink of its family leads out.

@@ -8,6 +8,7 @@ pub mod change;
 pub mod decimal;
 pub mod diff;
 pub mod discover;
+pub mod extra;
 pub mod forward;
 pub mod health;
 pub mod layout;

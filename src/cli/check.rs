@@ -14,7 +14,7 @@ use crate::world;
 
 pub(super) async fn run(file: &Path) -> Result<(), Failure> {
     let config = configuration(file)?;
-    let mut problems: Vec<String> = config.fragments.problems().cloned().collect();
+    let mut problems: Vec<String> = config.notes.iter().chain(config.fragments.problems()).cloned().collect();
     // Who may not ask what is loaded may not ask nft either.
     let shown = match nfnl::loaded().await {
         Ok(loaded) => {

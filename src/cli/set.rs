@@ -27,6 +27,9 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
             if assignments.iter().any(Assignment::runs_programs) {
                 return Err(Failure::with(exit::USAGE, config::NO_PROGRAMS));
             }
+            if assignments.iter().any(Assignment::reads_files) {
+                return Err(Failure::with(exit::USAGE, config::NO_FILES));
+            }
             let pairs: Vec<_> = assignments
                 .iter()
                 .map(|a| (a.key().to_owned(), a.value().map(ToString::to_string)))

@@ -4,6 +4,7 @@
 
 mod forward;
 mod policy;
+mod routes;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -40,8 +41,11 @@ pub(super) fn resolve(
         documents[file].flaws.push(flaw);
     }
     let mut config = Config::default();
-    for Document { source, globals, sections, forwards, groups, policies, flaws, elsewhere, .. } in documents
-    {
+    for document in documents {
+        let Document {
+            source, globals, sections, forwards, groups, policies, flaws, elsewhere, notes, ..
+        } = document;
+        config.notes.extend(notes);
         problems.extend(source.problems(flaws));
         problems.extend(elsewhere);
         for (key, value) in &globals {
@@ -133,6 +137,8 @@ struct Document<'s> {
     flaws: Vec<Flaw>,
     /// What is wrong with files that it names.
     elsewhere: Vec<Problem>,
+    /// What is wrong there, and does not count.
+    notes: Vec<String>,
     outside: &'s dyn Outside,
 }
 
@@ -160,6 +166,7 @@ impl<'s> Document<'s> {
             policies: Vec::new(),
             flaws: Vec::new(),
             elsewhere: Vec::new(),
+            notes: Vec::new(),
             outside,
         };
         if errors.is_empty() {
@@ -241,6 +248,7 @@ impl<'s> Document<'s> {
                 None => self.no_key(key, &[vec!["match"], Key::names(&SETTINGS)].concat()),
             }
         }
+        settings.routes = settings.routes.map(|leads| self.routes(leads));
         if let Some(quota) = table.get("quota").filter(|_| !table.contains_key("quota-day")) {
             self.flaw(quota.span(), NO_DAY.to_owned());
         }

@@ -9,8 +9,10 @@ use std::time::Duration;
 use ipnet::Ipv6Net;
 
 use super::keys::{Key, Refusal, Value};
+use super::routes::{Lead, NO_FILES};
 use super::table::SETTINGS;
 use crate::core::balance::Rate;
+use crate::core::extra::ExtraRoute;
 use crate::core::health::Limit;
 use crate::core::nat6::Nat6;
 use crate::core::net::{Tier, UplinkName, Weight};
@@ -52,6 +54,8 @@ pub struct Settings {
     pub nat6: Option<Nat6>,
     /// The IPv6 prefixes that are its own.
     pub prefix: Option<Vec<Ipv6Net>>,
+    /// What lies behind it.
+    pub routes: Option<Vec<Lead>>,
 }
 
 /// What becomes of running flows on an uplink that lives on while a better one takes over.
@@ -85,6 +89,7 @@ impl Settings {
             drain_time: later.drain_time.or(self.drain_time),
             nat6: later.nat6.or(self.nat6),
             prefix: later.prefix.or(self.prefix),
+            routes: later.routes.or(self.routes),
         }
     }
 
@@ -92,6 +97,15 @@ impl Settings {
     pub fn quota(&self) -> Option<Quota> {
         let soft = self.quota_soft.unwrap_or(USUAL_SOFT);
         self.quota.zip(self.quota_day).map(|(limit, day)| Quota { limit, day, soft })
+    }
+
+    /// The routes that are known. Those of a file are, once it was read.
+    pub fn routes(&self) -> Vec<ExtraRoute> {
+        let known = |lead: &Lead| match lead {
+            Lead::Route(route) => Some(*route),
+            Lead::File(_) => None,
+        };
+        self.routes.iter().flatten().filter_map(known).collect()
     }
 
     /// Sets a limit.
@@ -109,6 +123,7 @@ impl Settings {
         for (key, value) in pairs {
             match Assignment::new(key, value) {
                 Ok(assignment) if assignment.runs_programs() => problems.push(NO_PROGRAMS.to_owned()),
+                Ok(assignment) if assignment.reads_files() => problems.push(NO_FILES.to_owned()),
                 Ok(assignment) => assignment.apply(&mut settings),
                 Err(refusal) => problems.push(refusal.to_string()),
             }
@@ -158,6 +173,13 @@ impl Assignment {
         let mut settings = Settings::default();
         self.apply(&mut settings);
         settings.probes.iter().flatten().any(|probe| probe.kind() == Kind::Command)
+    }
+
+    /// Whether it has the daemon read a file, which only the administrator's files may.
+    pub fn reads_files(&self) -> bool {
+        let mut settings = Settings::default();
+        self.apply(&mut settings);
+        settings.routes.iter().flatten().any(|lead| matches!(lead, Lead::File(_)))
     }
 
     /// The name of the key.
@@ -237,8 +259,8 @@ mod tests {
                 "metered: yes is not allowed; true or false",
                 "name: main is not allowed; 1 to 32 of A-Z a-z 0-9 . _ - beginning with a letter, \
                  and not main, local, default, all or none",
-                "wieght: no such key here; did you mean `weight`? allowed: name, weight, tier, metered, download, upload, quota, quota-day, quota-soft, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix",
-                "match: no such key here; allowed: name, weight, tier, metered, download, upload, quota, quota-day, quota-soft, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix",
+                "wieght: no such key here; did you mean `weight`? allowed: name, weight, tier, metered, download, upload, quota, quota-day, quota-soft, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix, routes",
+                "match: no such key here; allowed: name, weight, tier, metered, download, upload, quota, quota-day, quota-soft, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix, routes",
             ]
         );
     }
@@ -258,6 +280,15 @@ mod tests {
             Settings::from_pairs([("probes", "icmp:192.0.2.1; command:/tmp/x"), ("weight", "2")]);
         assert_eq!((settings.probes, settings.weight), (None, Weight::new(2)));
         assert_eq!(problems, [NO_PROGRAMS]);
+    }
+
+    #[test]
+    fn a_profile_has_routes_and_reads_no_files() {
+        let (settings, problems) =
+            Settings::from_pairs([("routes", "192.0.2.0/24;10.0.0.0/8 via 198.51.100.9")]);
+        assert_eq!((settings.routes().len(), problems), (2, Vec::new()));
+        let (settings, problems) = Settings::from_pairs([("routes", "192.0.2.0/24; /etc/passwd")]);
+        assert_eq!((settings.routes, problems), (None, vec![NO_FILES.to_owned()]));
     }
 
     #[test]
@@ -299,7 +330,7 @@ mod tests {
         assert_eq!(read("name=a=b").map_err(|e| e.starts_with("name: a=b is not allowed; ")), Err(true));
         assert_eq!(
             read("=2"),
-            Err("\"\": no such key here; allowed: name, weight, tier, metered, download, upload, quota, quota-day, quota-soft, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix".to_owned())
+            Err("\"\": no such key here; allowed: name, weight, tier, metered, download, upload, quota, quota-day, quota-soft, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix, routes".to_owned())
         );
     }
 }

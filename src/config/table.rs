@@ -10,6 +10,7 @@ use super::firewall::FIREWALL;
 use super::keys::{Key, Kind};
 use super::matcher::{LinkType, Matcher, Pattern};
 use super::router::ROUTER;
+use super::routes::{ROUTES, lead};
 use super::settings::{FailbackMode, Settings};
 use super::{AllDown, Config};
 use crate::core::balance::{Method, Rate};
@@ -19,7 +20,7 @@ use crate::core::net::{Tier, UplinkName, Weight};
 use crate::core::quota::{Amount, Day};
 
 /// The keys of a section beside `match`.
-pub static SETTINGS: [Key<Settings>; 25] = [
+pub static SETTINGS: [Key<Settings>; 26] = [
     Key {
         name: "name",
         allowed: UplinkName::ALLOWED,
@@ -229,6 +230,17 @@ pub static SETTINGS: [Key<Settings>; 25] = [
             let all = settings.prefix.get_or_insert_default();
             all.extend(prefixes);
             (all.len() <= MOST_PREFIXES).then_some(())
+        },
+    },
+    Key {
+        name: "routes",
+        allowed: ROUTES,
+        help: "what lies behind it: new flows to there use it, whatever the method says",
+        kind: Kind::Texts,
+        put: |settings, value| {
+            let leads = value.text()?.split(';').map(|text| lead(text.trim())).collect::<Option<Vec<_>>>()?;
+            settings.routes.get_or_insert_default().extend(leads);
+            Some(())
         },
     },
 ];

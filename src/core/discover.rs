@@ -346,6 +346,7 @@ fn name_and_number(
             failback: failback(&candidate.settings, metered),
             nat6: candidate.settings.nat6.unwrap_or_default(),
             prefixes: candidate.prefixes(),
+            routes: candidate.settings.routes(),
             legs: PerFamily::from_fn(|family| candidate.leg(observed, family)),
         });
     }

@@ -118,6 +118,7 @@ pub fn plan(
                 part.resolvers(&resolvers);
             }
         }
+        part.extra_routes();
     }
     if multihomed {
         desired.sysctls = sysctls(&uplinks, observed);
@@ -153,6 +154,7 @@ pub fn plan(
     clashes(observed, &mut notes);
     notes.extend(guesses(config.method, &uplinks));
     notes.extend(quota::none_left(&uplinks, &active, multihomed && config.all_down == AllDown::Block));
+    notes.extend(config.notes.iter().cloned());
     notes.extend(policy::notes(config, observed, &slots));
     notes.extend(observed.networkd.as_ref().and_then(Tending::note));
     notes.extend(observed.unheard.iter().cloned());

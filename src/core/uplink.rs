@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv6Net};
 
 use super::balance::{Directions, Rate};
+use super::extra::ExtraRoute;
 use super::health::{Connectivity, Thresholds};
 use super::layout::Slot;
 use super::nat6::Nat6;
@@ -54,6 +55,8 @@ pub struct Uplink {
     pub nat6: Nat6,
     /// The IPv6 prefixes that are delegated by it: its own, beside those on its link.
     pub prefixes: Vec<Ipv6Net>,
+    /// What is configured to lie behind it.
+    pub routes: Vec<ExtraRoute>,
     /// Its state in each family.
     pub legs: PerFamily<Leg>,
 }
@@ -249,6 +252,7 @@ impl Uplink {
             failback: Failback::Keep,
             nat6: Default::default(),
             prefixes: Vec::new(),
+            routes: Vec::new(),
             legs: PerFamily { v4: leg, v6: Leg::default() },
         }
     }

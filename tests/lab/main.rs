@@ -19,6 +19,7 @@ mod faults;
 mod figures;
 mod firewalls;
 mod flap;
+mod fragments;
 mod full;
 mod hooks;
 mod ifupdown;

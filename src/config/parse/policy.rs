@@ -1,5 +1,6 @@
 //! From a `[[policy]]` to a [`Policy`].
 
+use std::ops::Range;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -156,20 +157,7 @@ impl Document<'_> {
 
     /// The prefixes of a file: one a line, and what follows a `#` does not count.
     fn list(&mut self, path: &Path, text: &str, skips: bool, notes: &mut Vec<String>) -> Vec<IpNet> {
-        let mut nets = Vec::new();
-        let mut bad = Vec::new();
-        let mut start = 0;
-        for line in text.split_inclusive('\n') {
-            let said = line.split('#').next().unwrap_or_default();
-            let word = said.trim();
-            let at = start + (said.len() - said.trim_start().len());
-            start += line.len();
-            match net(word) {
-                Some(net) => nets.push(net),
-                None if word.is_empty() => {}
-                None => bad.push((at..at + word.len(), word)),
-            }
-        }
+        let (nets, bad) = lines(text, net);
         let Some((first, _)) = bad.first() else { return nets };
         let source = Source::new(path, text);
         if skips {
@@ -210,6 +198,27 @@ impl Document<'_> {
         }
         numbers
     }
+}
+
+/// Words with the bytes that they take.
+type Placed<'t> = Vec<(Range<usize>, &'t str)>;
+
+/// What the lines of a file say, and those that say nothing: one thing a line, and what follows a `#` does not count.
+pub(super) fn lines<T>(text: &str, read: impl Fn(&str) -> Option<T>) -> (Vec<T>, Placed<'_>) {
+    let (mut found, mut bad) = (Vec::new(), Vec::new());
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let said = line.split('#').next().unwrap_or_default();
+        let word = said.trim();
+        let at = start + (said.len() - said.trim_start().len());
+        start += line.len();
+        match read(word) {
+            Some(one) => found.push(one),
+            None if word.is_empty() => {}
+            None => bad.push((at..at + word.len(), word)),
+        }
+    }
+    (found, bad)
 }
 
 /// What stands behind a key, one by one.

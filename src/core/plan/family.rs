@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of the other family, of nftables and of sysctls.
 
+mod extra;
 mod resolvers;
 
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ use crate::core::net::{Family, IfIndex, Metric, TableId};
 use crate::core::observed::{DefaultRoute, ForeignRule};
 use crate::core::route::{NextHop, Route, RouteKey};
 use crate::core::rule::{Rule, Selector};
-use crate::core::uplink::{Gateway, Leg, State, Uplink};
+use crate::core::uplink::{Leg, State, Uplink};
 
 /// What is planned for one family; the families never look at each other.
 pub(super) struct FamilyPlan<'a> {
@@ -335,10 +336,14 @@ fn with_gateway(hop: NextHop) -> NextHop {
 
 /// The way out of an uplink as a leg of a route.
 fn next_hop(uplink: &Uplink, leg: &Leg) -> Option<NextHop> {
-    let via = leg.gateway.map(Gateway::ip)?;
+    leg.gateway.map(|gateway| hop_by(uplink, leg, gateway.ip()))
+}
+
+/// A leg by a router on the link of an uplink, or by the link alone.
+fn hop_by(uplink: &Uplink, leg: &Leg, via: Option<IpAddr>) -> NextHop {
     // A link-local IPv6 gateway is always on the link.
     let link_local = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     let on_link = |ip: IpAddr| link_local(ip) || leg.connected.iter().any(|(net, _)| net.contains(&ip));
     let onlink = via.is_some_and(|ip| !on_link(ip));
-    Some(NextHop { dev: uplink.dev.clone(), via, onlink, weight: Default::default() })
+    NextHop { dev: uplink.dev.clone(), via, onlink, weight: Default::default() }
 }
