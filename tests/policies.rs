@@ -6,14 +6,13 @@
 mod enforced;
 mod namespace;
 
-use std::io;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use namespace::router::{Net, lead_out_by, net};
-use namespace::{nft as foreign, sh};
+use namespace::{bound, nft as foreign, sh};
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use uplinkd::config::{self, Config};
 use uplinkd::core::layout::Slot;
@@ -196,17 +195,6 @@ impl Probe {
         setfsgid(Gid::from_raw(self.group));
         setfsuid(Uid::from_raw(self.user));
         Someone
-    }
-}
-
-/// A socket at an address. A program that another test starts holds all open files for a moment, between fork and exec.
-fn bound<T>(to: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>) -> T {
-    let start = Instant::now();
-    loop {
-        match bind(to) {
-            Ok(socket) => return socket,
-            Err(error) => assert!(start.elapsed() < PATIENCE, "{to}: {error}"),
-        }
     }
 }
 

@@ -5,10 +5,13 @@
 pub(crate) mod router;
 
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Pid, geteuid, gettid};
@@ -62,6 +65,17 @@ fn output(command: &mut Command) -> String {
 fn enter_new() {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
     sh("ip link set lo up");
+}
+
+/// A socket at an address. A program that another test starts holds all open files for a moment, between fork and exec.
+pub(crate) fn bound<T>(to: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>) -> T {
+    let start = Instant::now();
+    loop {
+        match bind(to) {
+            Ok(socket) => return socket,
+            Err(error) => assert!(start.elapsed() < Duration::from_secs(2), "{to}: {error}"),
+        }
+    }
 }
 
 type Job = Box<dyn FnOnce() + Send>;
