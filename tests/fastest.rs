@@ -47,8 +47,9 @@ async fn load(verdict: Verdict) {
         config::parse(Path::new("uplinkd.toml"), text).unwrap_or_else(|problems| panic!("{problems}"));
     let near = ["10.1.0.0/24", "192.0.2.0/24", "198.51.100.0/24", "fd00::/64", "2001:db8:1::/64", "ff00::/8"];
     let around = Surroundings {
-        uplinks: vec![name("wan1"), name("wan2")],
-        exits: vec![(name("wan1"), slot(1)), (name("wan2"), slot(2))],
+        forwarded: true,
+        ruled: Default::default(),
+        uplinks: vec![(name("wan1"), slot(1)), (name("wan2"), slot(2))],
         near: near.iter().map(|net| net.parse().unwrap()).collect(),
     };
     let policy = &config.policies[0];

@@ -56,8 +56,8 @@ impl PolicyStatus {
 
     /// Shows what is planned as not in force.
     pub fn unload(&mut self) {
-        for leg in [&mut self.ipv4, &mut self.ipv6] {
-            *leg = PolicyLeg { state: "unloaded".to_owned(), uplinks: Vec::new() };
+        for (_, leg) in self.legs_mut() {
+            *leg = PolicyLeg { state: "unloaded".to_owned(), uplinks: Vec::new(), races: None };
         }
     }
 
