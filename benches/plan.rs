@@ -1,5 +1,6 @@
 //! How long a round of deciding takes with as many uplinks as there can be: discover, plan and diff.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -26,7 +27,8 @@ fn measure(what: &str, count: u8, config: &Config) {
     let mut times: Vec<_> = (0..200)
         .map(|_| {
             let start = Instant::now();
-            let plan = plan(config, &observed, &slots, &Health::default(), &PerFamily::default());
+            let plan =
+                plan(config, &observed, &slots, &Health::default(), &PerFamily::default(), &BTreeMap::new());
             let changes = diff(&plan.desired, &observed.kernel);
             assert!(changes.is_empty(), "{changes:?}");
             start.elapsed()
@@ -91,7 +93,14 @@ fn settled(count: u8, config: &Config) -> (Observed, Slots) {
             });
         }
     }
-    let plan = plan(config, &observed, &Slots::default(), &Health::default(), &PerFamily::default());
+    let plan = plan(
+        config,
+        &observed,
+        &Slots::default(),
+        &Health::default(),
+        &PerFamily::default(),
+        &BTreeMap::new(),
+    );
     observed.kernel.rules = plan.desired.rules.iter().cloned().collect();
     observed.kernel.routes = plan.desired.routes.iter().cloned().collect();
     observed.kernel.ruleset = plan.desired.ruleset.as_ref().map(|ruleset| ruleset.generation());

@@ -147,14 +147,14 @@ pub async fn once(options: Options) -> Result<(), Error> {
     let bus = Bus::start(nudger);
     let mut rounds = Rounds::new(&options.dirs, config, Default::default())?;
     // Nobody asks or counts, but what is used up stays so, and who was chosen is.
-    let health = Health { usages: Quotas::new(&options.dirs).usages(), ..Health::default() };
+    let usages = Quotas::new(&options.dirs).usages();
     let choices = Metering::new(Default::default(), state::load_choices(&options.dirs)).choices();
     let mut pace = Pace::default();
     let mut last = Vec::new();
     // The kernel can be busy changing under us; a few rounds settle it.
     for _ in 0..10 {
         bus.settled().await;
-        let outcome = rounds.round(&bus.state(), &health, &choices).await?;
+        let outcome = rounds.round(&bus.state(), &Health::default(), &choices, &usages).await?;
         if outcome.settled() {
             return Ok(());
         }
@@ -307,8 +307,9 @@ impl Daemon {
             self.release();
             return Instant::now() + RESYNC;
         }
-        let health = self.health();
-        let outcome = match self.rounds.round(&self.bus.state(), &health, &self.metering.choices()).await {
+        let (bus, health) = (self.bus.state(), self.probing.health());
+        let (choices, usages) = (self.metering.choices(), self.quotas.usages());
+        let outcome = match self.rounds.round(&bus, &health, &choices, &usages).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 warn!("{}", crate::world::chain(&error));
@@ -329,11 +330,6 @@ impl Daemon {
         self.announce().await;
         let now = Instant::now();
         now + self.pace.after(&outcome, now).unwrap_or(RESYNC)
-    }
-
-    /// What a plan should go by.
-    fn health(&self) -> Health {
-        Health { usages: self.quotas.usages(), ..self.probing.health() }
     }
 
     /// Has what a round found measured and counted from here on.
@@ -421,8 +417,9 @@ impl Daemon {
             }
             Command::Plan(answer) => {
                 // While nobody is asked, links are taken for good: the whole of what a reload leads to is told.
-                let health = if self.resting { Health::default() } else { self.health() };
-                let planned = self.rounds.planned(&self.bus.state(), &health, &self.metering.choices()).await;
+                let health = if self.resting { Health::default() } else { self.probing.health() };
+                let (choices, usages) = (self.metering.choices(), self.quotas.usages());
+                let planned = self.rounds.planned(&self.bus.state(), &health, &choices, &usages).await;
                 let planned = planned.map_err(|error| crate::world::chain(&error));
                 drop(answer.send(planned.map(|lines| serde_json::Value::from(lines).to_string())));
             }
@@ -459,8 +456,8 @@ impl Daemon {
                 return told(answer, outcome);
             }
             Command::QuotaUsed(name, used, answer) => {
-                let outcome =
-                    self.rounds.slot_of(&name).and_then(|slot| self.quotas.correct(slot, &name, used));
+                let slot = self.rounds.slot_of(&name);
+                let outcome = slot.and_then(|slot| self.quotas.correct(slot, used, self.rounds.last()));
                 return told(answer, outcome);
             }
             Command::Events(answer) => drop(answer.send(self.events.to_json())),

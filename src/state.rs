@@ -2,6 +2,8 @@
 //!
 //! Decides what is kept where and how it survives a crash; not what is in it.
 
+mod quotas;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -17,8 +19,9 @@ use crate::core::health::Manual;
 use crate::core::layout::Slot;
 use crate::core::net::{IfIndex, PerFamily};
 use crate::core::noted::Noted;
-use crate::core::quota::{Book, Place};
+use crate::core::quota::Place;
 use crate::core::slots::Slots;
+pub use quotas::{Counted, load_quotas, save_quotas};
 
 /// Where the files are.
 #[derive(Debug, Clone)]
@@ -219,36 +222,6 @@ pub fn save_choices(dirs: &Directories, choices: &PerFamily<Kept>) -> Result<(),
     write_json(&dirs.choices(), serde_json::to_vec(choices))
 }
 
-/// What was counted against quotas: what the last daemon of this boot wrote, else what is on disk. What makes no sense
-/// is set aside.
-pub fn load_quotas(dirs: &Directories) -> Result<Book, Error> {
-    let mut unread = None;
-    for path in [Place::Memory, Place::Disk].map(|place| dirs.quotas(place)) {
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => {
-                unread = Some(Error::of("read", &path)(error));
-                continue;
-            }
-        };
-        match serde_json::from_slice(&bytes) {
-            Ok(book) => return Ok(book),
-            Err(error) => unread = Some(Error::of("read", &set_aside(&path)?)(error.into())),
-        }
-    }
-    unread.map_or_else(|| Ok(Book::default()), Err)
-}
-
-/// Writes down what was counted against quotas.
-pub fn save_quotas(dirs: &Directories, place: Place, book: &Book) -> Result<(), Error> {
-    // What is on disk must not be older than what a restart finds.
-    [Place::Memory, Place::Disk]
-        .into_iter()
-        .filter(|one| *one <= place)
-        .try_for_each(|one| write_json(&dirs.quotas(one), serde_json::to_vec_pretty(book)))
-}
-
 /// What was decided by hand since the machine was started. A file that cannot be read decides nothing.
 pub fn load_manual(dirs: &Directories) -> BTreeMap<Slot, Manual> {
     read_json(&dirs.manual())
@@ -332,37 +305,6 @@ pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::config::folder::Folder;
-
-    #[test]
-    fn what_was_counted_outlives_the_daemon_and_the_machine() {
-        let (state, runtime) = (Folder::new("counted"), Folder::new("counted-runtime"));
-        let dirs = Directories { state: state.path(""), runtime: runtime.path("") };
-        let [first, second] = [100, 200].map(|used| {
-            let ledger = serde_json::json!({
-                "day": 15, "began": "2026-11-15", "counts": { "2026-11-15": used }, "unplaced": 0,
-                "read": { "boot": "x", "index": 3, "newest": 7, "bytes": { "down": 5, "up": u64::MAX } }
-            });
-            let note =
-                serde_json::json!({ "identity": { "name": "lte" }, "interface": "wwan0", "value": ledger });
-            let book = serde_json::json!({ "1": note });
-            serde_json::from_value::<Book>(book).unwrap()
-        });
-        assert_eq!(load_quotas(&dirs).unwrap(), Book::default());
-        save_quotas(&dirs, Place::Disk, &first).unwrap();
-        save_quotas(&dirs, Place::Memory, &second).unwrap();
-        assert_eq!(load_quotas(&dirs).unwrap(), second, "the daemon was killed");
-        fs::remove_file(dirs.quotas(Place::Memory)).unwrap();
-        assert_eq!(load_quotas(&dirs).unwrap(), first, "the machine was rebooted");
-        runtime.write("quotas.json", "{\"1\":");
-        assert_eq!(load_quotas(&dirs).unwrap(), first, "what cannot be read is done without");
-        state.write("quotas.json", "[]");
-        let error = load_quotas(&dirs).unwrap_err().to_string();
-        assert!(error.contains("quotas.json.corrupt"), "it is told where nothing is left: {error}");
-        assert_eq!(fs::read_to_string(state.path("quotas.json.corrupt")).unwrap(), "[]");
-        save_quotas(&dirs, Place::Disk, &second).unwrap();
-        fs::remove_file(dirs.quotas(Place::Memory)).unwrap();
-        assert_eq!(load_quotas(&dirs).unwrap(), second);
-    }
 
     #[test]
     fn what_was_learned_or_chosen_is_read_again_and_rubbish_is_nothing() {

@@ -3,25 +3,27 @@
 //! Only NetworkManager offers to have its profiles written. What it does not keep is written into a file of ours, for
 //! the interface; a .network file is the administrator's own.
 
+use std::fmt::Display;
 use std::path::Path;
+use std::str::FromStr;
 
 use super::client::{Client, WAIT_SECONDS};
 use super::{Failure, print};
 use crate::config::{self, Assignment, Refusal};
+use crate::core::balance::Rate;
 use crate::core::net::{IfName, UplinkName};
 use crate::core::observed::Manager;
+use crate::core::quota::Amount;
 use crate::exit;
 use crate::sources::nm::{self, Storage};
-use crate::status::UplinkStatus;
+use crate::status::{DirectionStatus, TrafficStatus, UplinkStatus};
 use crate::world::chain;
 
 pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failure> {
     let assignments = assignments.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
     let client = Client::connect().await?;
     let uplink = client.uplink(name).await?;
-    if lacks_day(&assignments, &uplink) {
-        return Err(Failure::with(exit::USAGE, config::NO_DAY));
-    }
+    let assignments = with_day(assignments, &uplink)?;
     let done = match (uplink.manager, &uplink.profile) {
         (Some(Manager::NetworkManager), Some(profile)) => {
             if assignments.iter().any(Assignment::runs_programs) {
@@ -66,12 +68,20 @@ pub(super) async fn run(name: &str, assignments: &[String]) -> Result<(), Failur
     overruled(&client, &uplink, &assignments).await
 }
 
-/// Whether it would have a quota, and nobody said when that is renewed.
-fn lacks_day(assignments: &[Assignment], uplink: &UplinkStatus) -> bool {
+/// A quota is written with its day beside it, as both have to be said in one place: with the one that counts now, where no
+/// other is said. Refused where nobody says any.
+fn with_day(mut assignments: Vec<Assignment>, uplink: &UplinkStatus) -> Result<Vec<Assignment>, Failure> {
     let says = |key| assignments.iter().rfind(|assignment| assignment.key() == key);
     let is_set = |key| says(key).map(|assignment| assignment.value().is_some());
-    let quota = is_set("quota").unwrap_or(uplink.quota.is_some());
-    quota && !is_set("quota-day").unwrap_or(uplink.quota.is_some())
+    let (quota, day, now) = (is_set("quota"), is_set("quota-day"), uplink.quota.as_ref());
+    match (quota, day, now) {
+        (Some(true), None, Some(now)) => assignments.push(parse(&format!("quota-day={}", now.day))?),
+        (Some(true), None | Some(false), _) | (None, Some(false), Some(_)) => {
+            return Err(Failure::with(exit::USAGE, config::NO_DAY));
+        }
+        _ => {}
+    }
+    Ok(assignments)
 }
 
 /// What was done to the file.
@@ -114,19 +124,40 @@ async fn overruled(
             continue;
         }
         let Some(wanted) = assignment.value().map(ToString::to_string) else { continue };
-        let is = match assignment.key() {
-            "name" => now.name.clone(),
-            "weight" => now.weight.to_string(),
-            "tier" => now.tier.to_string(),
-            "metered" => now.metered.to_string(),
-            _ => continue,
-        };
-        if is != wanted {
-            let key = assignment.key();
+        let key = assignment.key();
+        if let Some(is) = otherwise(key, &wanted, now) {
             print(&format!("but {key} stays {is}: a file under /etc/uplinkd says so, and files win\n"))?;
         }
     }
     Ok(())
+}
+
+/// What a key says, where that is not what was wanted.
+fn otherwise(key: &str, wanted: &str, now: &UplinkStatus) -> Option<String> {
+    let quota = now.quota.as_ref();
+    let capacity = |of: fn(&TrafficStatus) -> &DirectionStatus| {
+        let configured = now.traffic.as_ref().map(of).filter(|direction| !direction.learned);
+        differs(configured.and_then(|direction| direction.capacity_bps).map(Rate), wanted)
+    };
+    match key {
+        "name" => differs(Some(now.name.clone()), wanted),
+        "weight" => differs(Some(now.weight), wanted),
+        "tier" => differs(Some(now.tier), wanted),
+        "metered" => differs(Some(now.metered), wanted),
+        "quota" => differs(quota.map(|quota| Amount(quota.limit_bytes)), wanted),
+        // Without a quota neither says anything.
+        "quota-day" => differs(Some(quota?.day), wanted),
+        "quota-soft" => differs(Some(quota?.soft_percent()), wanted),
+        "download" => capacity(|traffic| &traffic.down),
+        "upload" => capacity(|traffic| &traffic.up),
+        _ => None,
+    }
+}
+
+/// What something is, where that is not what the text says; a text that says nothing is as it was wanted.
+fn differs<T: FromStr + PartialEq + Display>(is: Option<T>, wanted: &str) -> Option<String> {
+    let wanted = wanted.parse::<T>().ok()?;
+    (is.as_ref() != Some(&wanted)).then(|| is.map_or_else(|| "unset".to_owned(), |is| is.to_string()))
 }
 
 #[cfg(test)]
@@ -135,20 +166,54 @@ mod tests {
     use crate::core::quota::{Amount, Day, Ledger, Quota};
     use crate::status::QuotaStatus;
 
+    fn quota(limit: u64, day: u8) -> Option<QuotaStatus> {
+        let day = Day::new(day).unwrap();
+        Some(QuotaStatus::of(&Quota { limit: Amount(limit), day, soft: 80 }, &Ledger::new(day)))
+    }
+
     #[test]
-    fn a_quota_needs_its_day() {
+    fn a_quota_is_written_with_its_day() {
         let mut uplink = crate::cli::status::tests::uplink("lte", 1, 1);
-        let lacks = |texts: &[&str], uplink: &UplinkStatus| {
-            let assignments: Vec<Assignment> = texts.iter().map(|text| text.parse().unwrap()).collect();
-            lacks_day(&assignments, uplink)
+        let written = |texts: &[&str], uplink: &UplinkStatus| {
+            let assignments = texts.iter().map(|text| text.parse().unwrap()).collect();
+            let pair = |a: &Assignment| {
+                format!("{}={}", a.key(), a.value().map(ToString::to_string).unwrap_or_default())
+            };
+            with_day(assignments, uplink).ok().map(|all| all.iter().map(pair).collect::<Vec<_>>().join(" "))
         };
+        let lacks = |texts: &[&str], uplink: &UplinkStatus| written(texts, uplink).is_none();
         assert!(lacks(&["quota=50 GB"], &uplink) && lacks(&["quota=50GB", "quota-day="], &uplink));
         assert!(!lacks(&["quota=50 GB", "quota-day=15"], &uplink) && !lacks(&["weight=2"], &uplink));
         assert!(!lacks(&["quota=50GB", "quota="], &uplink));
-        let quota = Quota { limit: Amount(1), day: Day::FIRST, soft: 80 };
-        uplink.quota = Some(QuotaStatus::of(&quota, &Ledger::new(Day::FIRST)));
-        assert!(!lacks(&["quota=60GB"], &uplink) && lacks(&["quota-day="], &uplink));
-        assert!(!lacks(&["quota=", "quota-day="], &uplink));
+        uplink.quota = quota(1, 7);
+        // It may be another file, or no file at all, that says the day now.
+        assert_eq!(written(&["quota=60 GB"], &uplink).as_deref(), Some("quota=60 GB quota-day=7"));
+        assert_eq!(
+            written(&["quota=60 GB", "quota-day=9"], &uplink).as_deref(),
+            Some("quota=60 GB quota-day=9")
+        );
+        assert!(lacks(&["quota-day="], &uplink) && lacks(&["quota=60GB", "quota-day="], &uplink));
+        assert!(!lacks(&["quota=", "quota-day="], &uplink) && !lacks(&["quota-soft=90"], &uplink));
+    }
+
+    #[test]
+    fn what_a_file_overrules_is_told_of_every_key_that_shows() {
+        let mut now = crate::cli::status::tests::uplink("lte", 1, 1);
+        let capacity = |rate, learned| DirectionStatus { bps: None, capacity_bps: Some(rate), learned };
+        now.traffic = Some(TrafficStatus { down: capacity(16_000_000, false), up: capacity(5, true) });
+        let told = |key, wanted, now: &UplinkStatus| otherwise(key, wanted, now).unwrap_or_default();
+        assert_eq!(told("quota", "50GB", &now), "unset");
+        assert_eq!([told("quota-day", "3", &now), told("quota-soft", "70", &now)], ["", ""]);
+        assert_eq!([told("download", "16M", &now), told("download", "8M", &now)], ["", "16 Mbit/s"]);
+        assert_eq!(told("upload", "1M", &now), "unset", "what was learned was not said");
+        now.quota = quota(50_000_000_000, 3);
+        assert_eq!([told("quota", "50GB", &now), told("quota", "60 GB", &now)], ["", "50 GB"]);
+        assert_eq!([told("quota-day", "3", &now), told("quota-day", "4", &now)], ["", "3"]);
+        assert_eq!([told("quota-soft", "80", &now), told("quota-soft", "85", &now)], ["", "80"]);
+        assert_eq!(
+            [told("tier", "1", &now), told("tier", "2", &now), told("hold", "5", &now)],
+            ["", "1", ""]
+        );
     }
 
     #[test]

@@ -13,10 +13,11 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::balance::Directions;
 use super::health::{Health, Thresholds};
+use super::layout::Slot;
 use super::nat6::{MOST_PREFIXES, is_delegable};
 use super::net::{Device, Family, IfIndex, PerFamily, TableId, Tier, UplinkName};
 use super::observed::{Address, Link, LinkFacts, Observed, OtherRoute, Stage};
-use super::quota::{self, Allowance};
+use super::quota::{self, Allowance, Usage};
 use super::slots::Slots;
 use super::uplink::{Failback, Gateway, Leg, State, Uplink};
 use crate::config::{Config, FailbackMode, LinkType, Settings, Subject};
@@ -35,7 +36,13 @@ pub struct Found {
 }
 
 /// Finds the uplinks among what was observed.
-pub fn discover(config: &Config, observed: &Observed, slots: &Slots, health: &Health) -> Found {
+pub fn discover(
+    config: &Config,
+    observed: &Observed,
+    slots: &Slots,
+    health: &Health,
+    usages: &BTreeMap<Slot, Usage>,
+) -> Found {
     let mut found = Found { slots: slots.clone(), ..Found::default() };
     let mut used = vec![false; config.uplinks.len()];
     let mut candidates = Vec::new();
@@ -59,7 +66,7 @@ pub fn discover(config: &Config, observed: &Observed, slots: &Slots, health: &He
         }
     }
     unused_sections(config, &used, &mut found.notes);
-    name_and_number(candidates, observed, health, &mut found);
+    name_and_number(candidates, observed, usages, &mut found);
     judge(&mut found, observed, health);
     quota::enforce(&mut found.uplinks, health, &mut found.notes);
     mark_twins(&mut found);
@@ -307,7 +314,7 @@ fn unused_sections(config: &Config, used: &[bool], notes: &mut Vec<String>) {
 fn name_and_number(
     mut candidates: Vec<Candidate<'_>>,
     observed: &Observed,
-    health: &Health,
+    usages: &BTreeMap<Slot, Usage>,
     found: &mut Found,
 ) {
     let known = found.slots.clone();
@@ -340,7 +347,8 @@ fn name_and_number(
             weight: candidate.settings.weight.unwrap_or_default(),
             metered,
             capacity: Directions { down: candidate.settings.download, up: candidate.settings.upload },
-            allowance: candidate.settings.quota().map(|quota| Allowance::of(quota, health.usages.get(&slot))),
+            spared: false,
+            allowance: candidate.settings.quota().map(|quota| Allowance::of(quota, usages.get(&slot))),
             probes: candidate.settings.probes.clone(),
             limits: Thresholds::DEFAULT.with(&candidate.settings.limits),
             failback: failback(&candidate.settings, metered),

@@ -52,6 +52,16 @@ impl<T> Noted<T> {
         self.0.values_mut().map(|note| &mut note.value)
     }
 
+    /// What is noted of those that are remembered, by the slots that they have.
+    pub fn of(&self, entries: &[Entry]) -> BTreeMap<Slot, T>
+    where
+        T: Clone,
+    {
+        let mut now = self.clone();
+        now.follow(entries);
+        now.0.into_iter().map(|(slot, note)| (slot, note.value)).collect()
+    }
+
     /// What is noted of an uplink; of one that has nothing yet, something new.
     pub fn or_insert_with(&mut self, entry: &Entry, anew: impl FnOnce() -> T) -> &mut T {
         let note = match self.0.entry(entry.slot) {
@@ -71,6 +81,13 @@ impl<T> Noted<T> {
             ))
         };
         Noted(self.0.iter().filter_map(note).collect())
+    }
+
+    /// Takes in what another has of those that are not in this one.
+    pub fn join(&mut self, other: Noted<T>) {
+        for (slot, note) in other.0 {
+            self.0.entry(slot).or_insert(note);
+        }
     }
 
     /// Takes in who is remembered: who is forgotten leaves nothing, and who gets the slot of another begins anew.

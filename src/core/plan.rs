@@ -35,7 +35,7 @@ use super::layout::{BALANCED_TABLE, Base, MARK_MASK, Slot};
 use super::net::{Family, Mark, PerFamily, UplinkName};
 use super::nft::{ETHERNET_MTU, Ruleset, Translation};
 use super::observed::{DefaultRoute, Observed};
-use super::quota;
+use super::quota::{self, Usage};
 use super::route::{Route, RouteKey};
 use super::slots::Slots;
 use super::tending::Tending;
@@ -68,15 +68,16 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
-/// Plans one round.
+/// Plans one round. `usages` tells what was used of quotas.
 pub fn plan(
     config: &Config,
     observed: &Observed,
     slots: &Slots,
     health: &Health,
     choices: &PerFamily<Choice>,
+    usages: &BTreeMap<Slot, Usage>,
 ) -> Plan {
-    let Found { uplinks, slots, mut notes } = discover(config, observed, slots, health);
+    let Found { uplinks, slots, mut notes } = discover(config, observed, slots, health, usages);
     let multihomed = slots.multihomed();
     let candidates = PerFamily::from_fn(|family| balance::candidates(&uplinks, family));
     let active = PerFamily::from_fn(|f| balance::active(config.method, &candidates[f], &choices[f]));

@@ -116,7 +116,7 @@ impl fmt::Display for Allowance {
         let Quota { limit, soft, .. } = self.quota;
         match self.level {
             Level::Within => write!(f, "less than {soft} % of its quota of {limit} is used")?,
-            Level::Soft => write!(f, "{soft} % of its quota of {limit} is used")?,
+            Level::Soft => write!(f, "at least {soft} % of its quota of {limit} is used")?,
             Level::Hard => write!(f, "its quota of {limit} is used up")?,
         }
         self.renewed.map_or(Ok(()), |date| write!(f, "; renewed on {date}"))

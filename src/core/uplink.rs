@@ -45,6 +45,8 @@ pub struct Uplink {
     pub capacity: Directions<Option<Rate>>,
     /// What may go over it in a month, where that is configured, and how it stands with it.
     pub allowance: Option<Allowance>,
+    /// Little is left of that: it stands behind all that have enough, whatever its tier.
+    pub spared: bool,
     /// Whom to ask whether it leads out: those that were configured, else the usual ones.
     pub probes: Option<Vec<Probe>>,
     /// By what its health is judged.
@@ -59,6 +61,17 @@ pub struct Uplink {
     pub routes: Vec<ExtraRoute>,
     /// Its state in each family.
     pub legs: PerFamily<Leg>,
+}
+
+/// How gladly an uplink is given new flows: the lowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// How well it does: one that does worse is used where no other is left, whatever else holds.
+    pub preference: u8,
+    /// It stands behind all that need not be spared.
+    pub spared: bool,
+    /// Its place among those that are as well.
+    pub tier: Tier,
 }
 
 /// What becomes of running flows on an uplink that lives on while a better one takes over.
@@ -217,8 +230,9 @@ impl fmt::Display for Gateway {
 
 impl Uplink {
     /// How gladly a family of it is given new flows: the lowest first; none where it cannot be.
-    pub fn rank(&self, family: Family) -> Option<(u8, Tier)> {
-        Some((self.legs[family].preference()?, self.tier))
+    pub fn rank(&self, family: Family) -> Option<Rank> {
+        let Uplink { spared, tier, .. } = *self;
+        Some(Rank { preference: self.legs[family].preference()?, spared, tier })
     }
 
     /// It has addresses, and no way out by any: what was an uplink may serve a LAN now. What its manager is still at work
@@ -247,6 +261,7 @@ impl Uplink {
             metered: false,
             capacity: Directions::default(),
             allowance: None,
+            spared: false,
             probes: None,
             limits: Thresholds::default(),
             failback: Failback::Keep,

@@ -224,7 +224,8 @@ impl Probing {
 
     /// The median round-trip times.
     pub(super) fn latencies(&self) -> Latencies {
-        let known = |(key, watched): (&Key, &Watched)| Some((*key, watched.monitor.latency()?));
+        let now = Instant::now();
+        let known = |(key, watched): (&Key, &Watched)| Some((*key, watched.monitor.latency(now)?));
         self.watched.iter().filter_map(known).collect()
     }
 

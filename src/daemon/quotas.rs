@@ -10,12 +10,12 @@ use nix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
 use crate::core::layout::Slot;
-use crate::core::net::UplinkName;
+use crate::core::noted::Noted;
 use crate::core::plan::Plan;
 use crate::core::quota::{Allowance, Amount, Book, Clock, Line, Place, Reading, Saving, Usage};
 use crate::core::uplink::Uplink;
 use crate::kernel::counters::{self, Links};
-use crate::state::{self, Directories};
+use crate::state::{self, Counted, Directories};
 use crate::status::{QuotaStatus, Status};
 use crate::world::chain;
 
@@ -31,33 +31,32 @@ pub(super) struct Quotas {
     told: BTreeMap<Slot, Allowance>,
     /// Why the book could not be written, while it waits for that.
     unsaved: Option<String>,
+    /// What of it could not be read.
+    lost: Vec<String>,
 }
 
 impl Quotas {
     /// Goes on with what was counted before.
     pub(super) fn new(dirs: &Directories) -> Self {
-        let read = state::load_quotas(dirs);
-        let mut book = read.unwrap_or_else(|error| {
-            warn!("what was counted against quotas is lost: {}", chain(&error));
-            Book::default()
-        });
-        let saving = Saving::new(book.clone(), Instant::now());
+        let Counted { mut book, from, lost } = state::load_quotas(dirs);
+        lost.iter().for_each(|why| warn!("{why}"));
+        let saving = Saving::new(book.clone(), from, Instant::now());
         book.look(clock());
-        let boot = counters::boot();
         Quotas {
             dirs: dirs.clone(),
             book,
             saving,
-            boot,
+            boot: counters::boot(),
             newest: u32::MAX,
             told: BTreeMap::new(),
             unsaved: None,
+            lost,
         }
     }
 
     /// What a plan should go by.
-    pub(super) fn usages(&self) -> BTreeMap<Slot, Usage> {
-        self.book.usages()
+    pub(super) fn usages(&self) -> Noted<Usage> {
+        self.book.noted_usages()
     }
 
     /// Takes in what a round found.
@@ -92,7 +91,7 @@ impl Quotas {
 
     /// Whether something is otherwise; once, as it is the round's own business when to try again what fails.
     fn tell(&mut self, plan: &Plan) -> bool {
-        let usages = self.usages();
+        let usages = self.book.usages();
         let now = plan.uplinks.iter().filter_map(|uplink| {
             let planned = uplink.allowance?;
             let now = Allowance::of(planned.quota, usages.get(&uplink.slot));
@@ -105,10 +104,16 @@ impl Quotas {
     }
 
     /// Says how much of a quota was used. What cannot be written down is not done.
-    pub(super) fn correct(&mut self, slot: Slot, name: &UplinkName, used: Amount) -> Result<(), String> {
+    pub(super) fn correct(&mut self, slot: Slot, used: Amount, plan: &Plan) -> Result<(), String> {
         let mut book = self.book.clone();
-        if !book.correct(slot, used, clock()) {
-            return Err(format!("{name} has no quota"));
+        let uplink = plan.uplinks.iter().find(|uplink| uplink.slot == slot);
+        // It may not have been counted yet, and it may have no quota any more.
+        let quota = uplink.map(|uplink| uplink.allowance.map(|allowance| allowance.quota));
+        let line = quota.flatten().map(|quota| Line { slot, quota, reading: None });
+        book.count(plan.slots.entries(), line.as_slice(), clock());
+        if quota == Some(None) || !book.correct(slot, used, clock()) {
+            let entry = plan.slots.entries().iter().find(|entry| entry.slot == slot);
+            return Err(format!("{} has no quota", entry.map_or("it", |entry| entry.name.as_str())));
         }
         self.write(&book, Place::Disk).map_err(|error| chain(&error))?;
         self.book = book;
@@ -130,9 +135,9 @@ impl Quotas {
     }
 
     fn write(&mut self, book: &Book, place: Place) -> Result<(), state::Error> {
-        state::save_quotas(&self.dirs, place, book)?;
-        self.saving.written(book, place, Instant::now());
-        Ok(())
+        let written = state::save_quotas(&self.dirs, place, book);
+        self.saving.tried(book, place, written.is_ok(), Instant::now());
+        written
     }
 
     /// Adds to a status what has been used of each quota.
@@ -144,6 +149,7 @@ impl Quotas {
             });
         }
         status.notes.extend(self.unsaved.clone());
+        status.alerts.extend(self.lost.iter().cloned());
     }
 }
 

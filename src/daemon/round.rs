@@ -15,8 +15,10 @@ use crate::core::diff::{Desired, diff};
 use crate::core::health::Health;
 use crate::core::layout::Slot;
 use crate::core::net::{Family, PerFamily, UplinkName};
+use crate::core::noted::Noted;
 use crate::core::observed::{Kernel, Observed};
 use crate::core::plan::{Plan, plan};
+use crate::core::quota::Usage;
 use crate::core::recall::recall;
 use crate::core::slots::Slots;
 use crate::core::tending::Tending;
@@ -128,6 +130,7 @@ impl Rounds {
         bus: &BusState,
         health: &Health,
         choices: &PerFamily<Choice>,
+        usages: &Noted<Usage>,
     ) -> Result<Outcome, rtnl::Error> {
         let start = Instant::now();
         let Look { observed, hearing } = self.look(bus).await?;
@@ -136,7 +139,7 @@ impl Rounds {
             return Ok(Outcome { failed: Vec::new(), due: None, hearing });
         }
         let slots = self.remembered(&observed.kernel.rules);
-        let plan = plan(&self.config, &observed, &slots, health, choices);
+        let plan = plan(&self.config, &observed, &slots, health, choices, &usages.of(slots.entries()));
         self.world.settle(&plan.desired);
         let steady = plan.desired == self.last.desired;
         let missing = diff(&plan.desired, &observed.kernel);
@@ -195,14 +198,16 @@ impl Rounds {
         bus: &BusState,
         health: &Health,
         choices: &PerFamily<Choice>,
+        usages: &Noted<Usage>,
     ) -> Result<Vec<String>, rtnl::Error> {
-        let (observed, plan) = self.foresee(bus, health, choices).await?;
+        let (observed, plan) = self.foresee(bus, health, choices, usages).await?;
         Ok(scripts(&diff(&plan.desired, &observed.kernel)))
     }
 
     /// What a round would do if nothing of ours were there yet, and the notes of the plan.
     pub(super) async fn full(&mut self, bus: &BusState) -> Result<(Vec<String>, Vec<String>), rtnl::Error> {
-        let (observed, plan) = self.foresee(bus, &Health::default(), &PerFamily::default()).await?;
+        let (observed, plan) =
+            self.foresee(bus, &Health::default(), &PerFamily::default(), &Noted::default()).await?;
         // Settings are shown by what they were, not by what we made of them.
         let mut blank = Kernel { sysctls: observed.kernel.sysctls.clone(), ..Kernel::default() };
         blank.sysctls.extend(observed.kernel.originals.clone());
@@ -215,10 +220,11 @@ impl Rounds {
         bus: &BusState,
         health: &Health,
         choices: &PerFamily<Choice>,
+        usages: &Noted<Usage>,
     ) -> Result<(Observed, Plan), rtnl::Error> {
         let Look { observed, .. } = self.look(bus).await?;
         let slots = self.remembered(&observed.kernel.rules);
-        let plan = plan(&self.config, &observed, &slots, health, choices);
+        let plan = plan(&self.config, &observed, &slots, health, choices, &usages.of(slots.entries()));
         Ok((observed, plan))
     }
 

@@ -52,6 +52,13 @@ impl QuotaStatus {
         u64::try_from(percent).unwrap_or(u64::MAX)
     }
 
+    /// The soft limit, in percent of the hard one.
+    pub fn soft_percent(&self) -> u64 {
+        // It was rounded down.
+        let percent = (u128::from(self.soft_bytes) * 100).div_ceil(u128::from(self.limit_bytes.max(1)));
+        u64::try_from(percent).unwrap_or(u64::MAX)
+    }
+
     /// When it is renewed, for people.
     pub fn renewal(&self) -> &str {
         self.renewed.as_deref().unwrap_or("not known yet")

@@ -7,7 +7,7 @@ use uplinkd::core::layout::{BALANCED_PREF, BALANCED_TABLE};
 use uplinkd::core::net::{Family, IfIndex, TableId};
 use uplinkd::core::plan::Plan;
 use uplinkd::core::rule::Selector;
-use uplinkd::core::uplink::{State, Uplink};
+use uplinkd::core::uplink::{Rank, State, Uplink};
 
 use super::kernel::Memory;
 use super::leak::leak;
@@ -30,7 +30,7 @@ fn check_health(plan: &Plan) -> Result<(), TestCaseError> {
             prop_assert!(!used || usable, "{} is active and {}", uplink.name, state);
             let rank = |u: &Uplink| u.rank(family).filter(|_| !u.legs[family].twin);
             let best = plan.uplinks.iter().filter_map(rank).min();
-            let healthiest = |rank: Option<(u8, _)>| rank.map(|(preference, _)| preference);
+            let healthiest = |rank: Option<Rank>| rank.map(|rank| rank.preference);
             let ready = plan.ready[family].contains(&uplink.slot);
             prop_assert_eq!(ready, best.is_some() && rank(uplink) == best, "{} is ready", uplink.name);
             prop_assert!(

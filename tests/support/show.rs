@@ -55,7 +55,7 @@ impl fmt::Debug for World {
         for ip in &health.vacated {
             writeln!(f, "vacated {ip}")?;
         }
-        for (slot, usage) in &health.usages {
+        for (slot, usage) in &self.usages {
             writeln!(f, "usage {slot} {}B", usage.used.0)?;
         }
         for family in Family::BOTH {

@@ -149,7 +149,7 @@ fn read<'a>(
             let slot = numbered(&mut words);
             let used = words.next().parse().expect("an amount");
             let renewed = words.more().then(|| serde_json::from_value(json!(words.next())).expect("a date"));
-            world.health.usages.insert(slot, Usage { used, renewed });
+            world.usages.insert(slot, Usage { used, renewed });
         }
         "vacated" => drop(world.health.vacated.insert(words.parsed())),
         "choice" => {

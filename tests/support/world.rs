@@ -10,6 +10,7 @@ use uplinkd::core::health::Health;
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, PerFamily, TableId};
 use uplinkd::core::observed::{Address, Link, LinkFacts, Neighbour, Offer};
+use uplinkd::core::quota::Usage;
 use uplinkd::core::slots::Slots;
 use uplinkd::core::sysctl::Sysctl;
 use uplinkd::core::tending::Tending;
@@ -23,6 +24,7 @@ pub(crate) struct World {
     pub(crate) slots: Slots,
     pub(crate) health: Health,
     pub(crate) choices: PerFamily<Choice>,
+    pub(crate) usages: BTreeMap<Slot, Usage>,
     /// Which slots are taken out by hand; none where the memory tells.
     pub(crate) drained: Option<BTreeSet<Slot>>,
     pub(crate) links: Vec<Link>,

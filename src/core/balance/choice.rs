@@ -7,18 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::Method;
 use crate::core::layout::Slot;
-use crate::core::net::{Family, Tier};
-use crate::core::uplink::Uplink;
+use crate::core::net::Family;
+use crate::core::uplink::{Rank, Uplink};
 
 /// Somebody whom new flows of a family could take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
     /// Who.
     pub slot: Slot,
-    /// How well it does: one that does worse is used where no other is left, whatever its tier.
-    pub preference: u8,
-    /// Its rank among those that do as well.
-    pub tier: Tier,
+    /// How gladly it is used.
+    pub rank: Rank,
 }
 
 /// What was made of the figures; by default nothing, and then the order of priority decides.
@@ -30,7 +28,7 @@ pub struct Choice {
     pub full: BTreeSet<Slot>,
 }
 
-/// Who can be given new flows, in order of priority: by health, tier, weight and the manager's metric.
+/// Who can be given new flows, in order of priority: by health, quota, tier, weight and the manager's metric.
 pub fn candidates(uplinks: &[Uplink], family: Family) -> Vec<Candidate> {
     let usable = uplinks.iter().filter(|uplink| !uplink.legs[family].twin);
     let mut found: Vec<_> = usable.filter_map(|uplink| Some((uplink.rank(family)?, uplink))).collect();
@@ -38,19 +36,17 @@ pub fn candidates(uplinks: &[Uplink], family: Family) -> Vec<Candidate> {
         let metric = uplink.legs[family].metric;
         (*rank, Reverse(uplink.weight), metric.is_none(), metric, uplink.slot)
     });
-    let candidate =
-        |((preference, tier), uplink): (_, &Uplink)| Candidate { slot: uplink.slot, preference, tier };
-    found.into_iter().map(candidate).collect()
+    found.into_iter().map(|(rank, uplink)| Candidate { slot: uplink.slot, rank }).collect()
 }
 
 /// Those of the best tier among those that do best: whom no other would have to give way to.
 pub fn ready(candidates: &[Candidate]) -> &[Candidate] {
-    as_good(candidates, |first, other| (first.preference, first.tier) == (other.preference, other.tier))
+    as_good(candidates, |first, other| first.rank == other.rank)
 }
 
 /// Those that do best, of all tiers.
 pub(super) fn alive(candidates: &[Candidate]) -> &[Candidate] {
-    as_good(candidates, |first, other| first.preference == other.preference)
+    as_good(candidates, |first, other| first.rank.preference == other.rank.preference)
 }
 
 /// The first in order of priority, and those behind it that are its like.

@@ -7,7 +7,7 @@ use proptest::sample::select;
 use super::*;
 use crate::core::layout::Slot;
 use crate::core::net::{Family, Metric, Tier, Weight};
-use crate::core::uplink::{Gateway, Leg, State, Uplink};
+use crate::core::uplink::{Gateway, Leg, Rank, State, Uplink};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MBIT: u64 = 1_000_000;
@@ -18,10 +18,12 @@ fn slot(n: u8) -> Slot {
 
 /// Candidates with the slots from 1 on, by preference and tier.
 fn candidates_of(ranks: &[(u8, u8)]) -> Vec<Candidate> {
-    let one =
-        |(n, &(preference, tier))| Candidate { slot: slot(n), preference, tier: Tier::new(tier).unwrap() };
+    let one = |(n, &(preference, tier))| Candidate {
+        slot: slot(n),
+        rank: Rank { preference, spared: false, tier: Tier::new(tier).unwrap() },
+    };
     let mut all: Vec<_> = (1..).zip(ranks).map(one).collect();
-    all.sort_by_key(|c| (c.preference, c.tier, c.slot));
+    all.sort_by_key(|c| (c.rank, c.slot));
     all
 }
 
@@ -296,8 +298,8 @@ proptest! {
                 prop_assert_eq!(after.is_empty(), best.is_none(), "somebody is chosen where anybody can be");
                 for chosen in run.candidates.iter().filter(|c| after.contains(&c.slot.get())) {
                     let best = best.unwrap();
-                    prop_assert_eq!(chosen.preference, best.preference);
-                    prop_assert!(method == Method::Overflow || chosen.tier == best.tier);
+                    prop_assert_eq!(chosen.rank.preference, best.rank.preference);
+                    prop_assert!(method == Method::Overflow || chosen.rank.tier == best.rank.tier);
                     let full = &run.chooser.choice().full;
                     let better = run.candidates.iter().take_while(|c| c.slot != chosen.slot);
                     let passed_over = better.filter(|c| method == Method::Overflow && !after.contains(&c.slot.get()));

@@ -241,7 +241,8 @@ mod tests {
     fn round(machine: &Observed, name: &str, slots: &Slots) -> (String, u8, Slots, Vec<String>) {
         let text = format!("[[uplink]]\nmatch.interface = \"eth1\"\n{name}\n");
         let config = config::parse(Path::new("uplinkd.toml"), &text).unwrap();
-        let Found { uplinks, slots, notes } = discover(&config, machine, slots, &Health::default());
+        let Found { uplinks, slots, notes } =
+            discover(&config, machine, slots, &Health::default(), &Default::default());
         (uplinks[0].name.to_string(), uplinks[0].slot.get(), slots, notes)
     }
 

@@ -301,9 +301,9 @@ impl Monitor {
         &self.opinion
     }
 
-    /// The median round-trip time over the window.
-    pub fn latency(&self) -> Option<Duration> {
-        self.window.latency()
+    /// The median round-trip time over the window, where there are answers enough to compare it by.
+    pub fn latency(&self, now: Instant) -> Option<Duration> {
+        self.window.fresh_latency(self.limits.measured_over(), now)
     }
 
     /// What is known, for people.

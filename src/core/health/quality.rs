@@ -7,6 +7,8 @@ use super::thresholds::Thresholds;
 
 /// Fewer samples say nothing.
 const ENOUGH: usize = 10;
+/// Fewer are no reason to choose one before another.
+const ENOUGH_TO_COMPARE: usize = 3;
 /// More are not kept, whatever the window and the rate.
 const MOST: usize = 256;
 
@@ -62,10 +64,16 @@ impl Window {
     }
 
     /// The median round-trip time.
-    pub(super) fn latency(&self) -> Option<Duration> {
-        let mut rtts: Vec<Duration> = self.samples.iter().filter_map(|s| s.rtt).collect();
-        rtts.sort_unstable();
-        rtts.get(rtts.len() / 2).copied()
+    fn latency(&self) -> Option<Duration> {
+        median(self.samples.iter().filter_map(|s| s.rtt).collect())
+    }
+
+    /// The median round-trip time of what is no older than this; none where that is too little to compare by, as with one
+    /// that is asked rarely.
+    pub(super) fn fresh_latency(&self, window: Duration, now: Instant) -> Option<Duration> {
+        let fresh = self.samples.iter().filter(|s| now.saturating_duration_since(s.at) <= window);
+        let rtts: Vec<Duration> = fresh.filter_map(|s| s.rtt).collect();
+        (rtts.len() >= ENOUGH_TO_COMPARE).then(|| median(rtts)).flatten()
     }
 
     /// What the window shows.
@@ -108,6 +116,11 @@ impl Window {
         }
         (count > 0).then(|| sum / count)
     }
+}
+
+fn median(mut times: Vec<Duration>) -> Option<Duration> {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied()
 }
 
 impl Quality {
@@ -163,6 +176,16 @@ mod tests {
         // 20, 10, 0, 10, 0, 30, 10 over seven.
         assert_eq!(quality.jitter.map(|j| j.as_micros()), Some(80_000 / 7));
         assert_eq!(Window::default().quality(), Quality::default());
+    }
+
+    #[test]
+    fn uplinks_are_compared_by_what_is_fresh_and_more_than_one_answer() {
+        let fresh = |answers: &[Option<u32>], after: u32| {
+            window(answers).fresh_latency(Duration::from_secs(30), Instant::now() + after * MS)
+        };
+        assert_eq!(fresh(&[Some(10), Some(30), Some(20)], 10), Some(20 * MS));
+        assert_eq!(fresh(&[Some(10), None, None, Some(20)], 10), None, "two of them say nothing");
+        assert_eq!(fresh(&[Some(10), Some(30), Some(20)], 31_000), None, "it has not been asked since");
     }
 
     #[test]

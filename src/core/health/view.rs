@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::{Opinion, Standing};
 use crate::core::layout::Slot;
 use crate::core::net::Family;
-use crate::core::quota::Usage;
 use crate::core::uplink::State;
 
 /// What is known of the uplinks' health; by default nothing, and then a link is as good as its carrier.
@@ -24,8 +23,6 @@ pub struct Health {
     pub leaving: BTreeSet<(Slot, Family)>,
     /// Addresses that uplinks had and will not have again: what runs over them should end.
     pub vacated: BTreeSet<IpAddr>,
-    /// What has gone over those that have a quota.
-    pub usages: BTreeMap<Slot, Usage>,
 }
 
 /// A decision by hand, until it is undone or the machine is started anew.

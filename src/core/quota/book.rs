@@ -34,6 +34,16 @@ impl Book {
         self.0.iter().map(|(slot, ledger)| (slot, ledger.usage())).collect()
     }
 
+    /// The same, with whose it is.
+    pub fn noted_usages(&self) -> Noted<Usage> {
+        self.0.filter_map(|ledger| Some(ledger.usage()))
+    }
+
+    /// Takes in what another has of those that are not in this one.
+    pub fn join(&mut self, other: Book) {
+        self.0.join(other.0);
+    }
+
     /// The ledger of an uplink.
     pub fn ledger(&self, slot: Slot) -> Option<&Ledger> {
         self.0.get(slot)

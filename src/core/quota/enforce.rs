@@ -2,12 +2,12 @@
 
 use crate::core::health::{Health, Manual};
 use crate::core::layout::Slot;
-use crate::core::net::{Family, PerFamily, Tier};
+use crate::core::net::{Family, PerFamily};
 use crate::core::uplink::{Leg, State, Uplink};
 
 use super::{Allowance, Level};
 
-/// Lets quotas count. Beyond its soft limit an uplink stands behind all that are within theirs, in its own order among its
+/// Lets quotas count. Beyond its soft limit an uplink stands behind all that are within theirs, in its own tier among its
 /// like; at its hard limit it is out. Who is held up by hand is used whatever it costs.
 pub(in crate::core) fn enforce(uplinks: &mut [Uplink], health: &Health, notes: &mut Vec<String>) {
     let by_hand = |slot: Slot| health.manual.get(&slot) == Some(&Manual::Up);
@@ -15,25 +15,17 @@ pub(in crate::core) fn enforce(uplinks: &mut [Uplink], health: &Health, notes: &
         Some(allowance) if !by_hand(uplink.slot) => allowance.level,
         _ => Level::Within,
     };
-    let last = uplinks.iter().filter(|uplink| level(uplink) == Level::Within).map(|uplink| uplink.tier).max();
+    let others = uplinks.iter().any(|uplink| level(uplink) == Level::Within);
     for uplink in uplinks {
         let (level, Some(allowance)) = (level(uplink), uplink.allowance) else { continue };
-        match (level, last) {
-            (Level::Soft, Some(last)) => {
-                notes.push(format!("{}: {allowance}; it stands behind the others until then", uplink.name));
-                uplink.tier = behind(last, uplink.tier);
-            }
-            (Level::Hard, _) => {
-                Family::BOTH.into_iter().for_each(|f| take_out(&mut uplink.legs[f], &allowance))
-            }
-            _ => {}
+        uplink.spared = level == Level::Soft;
+        if uplink.spared && others {
+            notes.push(format!("{}: {allowance}; it stands behind the others until then", uplink.name));
+        }
+        if level == Level::Hard {
+            Family::BOTH.into_iter().for_each(|f| take_out(&mut uplink.legs[f], &allowance));
         }
     }
-}
-
-/// The same place behind another tier. Beyond the last that there is, all are alike.
-fn behind(last: Tier, tier: Tier) -> Tier {
-    Tier::new(last.get().saturating_add(tier.get())).unwrap_or(tier)
 }
 
 /// What leads out is used no more. What does not stays what it is, and so does what is drained: its flows may stay.

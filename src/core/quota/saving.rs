@@ -23,6 +23,8 @@ const BRIEFLY: Duration = Duration::from_secs(5);
 const SELDOM: Duration = Duration::from_secs(600);
 /// Also this often where much has been used since.
 const SOMETIMES: Duration = Duration::from_secs(60);
+/// Where the disk has refused it, it is asked again after so long.
+const AGAIN: Duration = Duration::from_secs(60);
 /// So many bytes are much.
 const MUCH: u64 = 100_000_000;
 
@@ -33,12 +35,15 @@ pub struct Saving {
     on_disk: Book,
     memory_at: Option<Instant>,
     disk_at: Instant,
+    /// When the disk last refused it.
+    refused: Option<Instant>,
 }
 
 impl Saving {
-    /// Begins with a book that was just read.
-    pub fn new(book: Book, now: Instant) -> Self {
-        Saving { in_memory: book.clone(), on_disk: book, memory_at: None, disk_at: now }
+    /// Begins with a book that was just read there; what was not on disk has yet to get there.
+    pub fn new(book: Book, from: Option<Place>, now: Instant) -> Self {
+        let on_disk = if from == Some(Place::Disk) { book.clone() } else { Book::default() };
+        Saving { in_memory: book, on_disk, memory_at: None, disk_at: now, refused: None }
     }
 
     /// Where a book is to be written now, if anywhere; `stopping` says that nobody will ask again.
@@ -46,18 +51,24 @@ impl Saving {
         let age = now.saturating_duration_since(self.disk_at);
         let worth = stopping || age >= SELDOM || (age >= SOMETIMES && self.used_since(book) >= MUCH);
         let fresh = self.memory_at.is_some_and(|at| now.saturating_duration_since(at) < BRIEFLY);
-        if *book != self.on_disk && (worth || self.is_turned(book)) {
+        let refused = self.refused.is_some_and(|at| now.saturating_duration_since(at) < AGAIN);
+        if *book != self.on_disk && (worth || self.is_turned(book)) && (stopping || !refused) {
             Some(Place::Disk)
         } else {
             (*book != self.in_memory && (stopping || !fresh)).then_some(Place::Memory)
         }
     }
 
-    /// It was tried; what failed is tried again when it is due again.
-    pub fn written(&mut self, book: &Book, place: Place, now: Instant) {
-        (self.in_memory, self.memory_at) = (book.clone(), Some(now));
-        if place == Place::Disk {
-            (self.on_disk, self.disk_at) = (book.clone(), now);
+    /// It was tried; what failed is tried again after a while.
+    pub fn tried(&mut self, book: &Book, place: Place, done: bool, now: Instant) {
+        self.memory_at = Some(now);
+        if done {
+            self.in_memory = book.clone();
+        }
+        match (place, done) {
+            (Place::Disk, true) => (self.on_disk, self.disk_at, self.refused) = (book.clone(), now, None),
+            (Place::Disk, false) => self.refused = Some(now),
+            (Place::Memory, _) => {}
         }
     }
 
@@ -109,14 +120,14 @@ mod tests {
     fn what_changes_all_the_time_wears_no_flash() {
         let (start, today) = (Instant::now(), date!(2026 - 11 - 22));
         let first = book(&Book::default(), 0, today);
-        let mut saving = Saving::new(first.clone(), start);
+        let mut saving = Saving::new(first.clone(), Some(Place::Disk), start);
         let (mut memory, mut disk) = (0, 0);
         let mut last = first;
         for second in 1..=3600 {
             let now = start + second * SECOND;
             last = book(&last, u64::from(second) * 1000, today);
             let due = saving.due(&last, false, now);
-            due.into_iter().for_each(|place| saving.written(&last, place, now));
+            due.into_iter().for_each(|place| saving.tried(&last, place, true, now));
             memory += u32::from(due == Some(Place::Memory));
             disk += u32::from(due == Some(Place::Disk));
         }
@@ -128,10 +139,43 @@ mod tests {
     }
 
     #[test]
+    fn what_was_only_in_memory_gets_to_disk_at_once() {
+        let (start, today) = (Instant::now(), date!(2026 - 11 - 22));
+        let read = book(&Book::default(), 5, today);
+        let due = |from| Saving::new(read.clone(), from, start).due(&read, false, start);
+        assert_eq!(due(Some(Place::Memory)), Some(Place::Disk), "the daemon was killed");
+        assert_eq!(
+            [
+                due(Some(Place::Disk)),
+                Saving::new(Book::default(), None, start).due(&Book::default(), true, start)
+            ],
+            [None; 2]
+        );
+    }
+
+    #[test]
+    fn a_disk_that_refuses_is_asked_each_minute() {
+        let (start, today) = (Instant::now(), date!(2026 - 11 - 22));
+        let mut saving = Saving::new(Book::default(), None, start);
+        let (mut memory, mut disk, mut last) = (0, 0, Book::default());
+        for second in 0..300 {
+            let now = start + second * SECOND;
+            last = book(&last, u64::from(second), today);
+            let due = saving.due(&last, false, now);
+            due.into_iter().for_each(|place| saving.tried(&last, place, place == Place::Memory, now));
+            memory += u32::from(due == Some(Place::Memory));
+            disk += u32::from(due == Some(Place::Disk));
+        }
+        assert_eq!(disk, 5);
+        assert!((50..=60).contains(&memory), "{memory}: it outlives the daemon meanwhile");
+        assert_eq!(saving.due(&last, true, start + 301 * SECOND), Some(Place::Disk), "the last chance");
+    }
+
+    #[test]
     fn what_matters_is_on_disk_at_once() {
         let (start, today) = (Instant::now(), date!(2026 - 11 - 22));
         let first = book(&Book::default(), 0, today);
-        let saving = Saving::new(first.clone(), start);
+        let saving = Saving::new(first.clone(), Some(Place::Disk), start);
         let due = |book: &Book, seconds| saving.due(book, false, start + seconds * SECOND);
         assert_eq!(due(&first, 1000), None, "nothing is new");
         assert_eq!(due(&book(&first, 1, date!(2026 - 12 - 01)), 1), Some(Place::Disk), "a new period");

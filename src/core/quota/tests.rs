@@ -1,9 +1,10 @@
 use time::macros::date;
 
 use super::*;
+use crate::core::balance::{candidates, ready};
 use crate::core::health::{Health, Manual};
 use crate::core::layout::Slot;
-use crate::core::net::{PerFamily, Tier};
+use crate::core::net::{Family, PerFamily, Tier};
 use crate::core::uplink::{Leg, State, Uplink};
 
 const QUOTA: Quota = Quota { limit: Amount(10_000_000_000), day: Day::FIRST, soft: 80 };
@@ -12,12 +13,15 @@ fn slot(n: u8) -> Slot {
     Slot::new(n).unwrap()
 }
 
+fn usage(used: u64) -> Usage {
+    Usage { used: Amount(used), renewed: Some(date!(2026 - 12 - 01)) }
+}
+
 /// An uplink of a tier that has used so many bytes of its quota, and stands like this.
 fn uplink(n: u8, tier: u8, used: u64, state: State) -> Uplink {
-    let usage = Usage { used: Amount(used), renewed: Some(date!(2026 - 12 - 01)) };
     Uplink {
         tier: Tier::new(tier).unwrap(),
-        allowance: Some(Allowance::of(QUOTA, Some(&usage))),
+        allowance: Some(Allowance::of(QUOTA, Some(&usage(used)))),
         ..Uplink::example(n, Leg { state, link: true, ..Leg::default() })
     }
 }
@@ -25,11 +29,11 @@ fn uplink(n: u8, tier: u8, used: u64, state: State) -> Uplink {
 const SOFT: u64 = 8_000_000_000;
 const HARD: u64 = 10_000_000_000;
 
-/// Tiers, states and notes when quotas have counted.
-fn outcome(mut uplinks: Vec<Uplink>, health: &Health) -> (Vec<(u8, State)>, Vec<String>) {
+/// Who is spared, states and notes when quotas have counted.
+fn outcome(mut uplinks: Vec<Uplink>, health: &Health) -> (Vec<(bool, State)>, Vec<String>) {
     let mut notes = Vec::new();
     enforce(&mut uplinks, health, &mut notes);
-    (uplinks.iter().map(|uplink| (uplink.tier.get(), uplink.legs.v4.state)).collect(), notes)
+    (uplinks.iter().map(|uplink| (uplink.spared, uplink.legs.v4.state)).collect(), notes)
 }
 
 #[test]
@@ -46,19 +50,27 @@ fn beyond_the_soft_limit_an_uplink_stands_behind_all_others_in_its_own_order() {
     let up = State::Up;
     let uplinks =
         vec![uplink(1, 1, SOFT, up), uplink(2, 2, 0, up), uplink(3, 3, SOFT, up), uplink(4, 1, 0, up)];
-    let (found, notes) = outcome(uplinks, &Health::default());
-    assert_eq!(found, [(3, up), (2, up), (5, up), (1, up)]);
+    let (found, notes) = outcome(uplinks.clone(), &Health::default());
+    assert_eq!(found, [(true, up), (false, up), (true, up), (false, up)]);
+    let mut ranked = uplinks;
+    enforce(&mut ranked, &Health::default(), &mut Vec::new());
+    assert_eq!(
+        ranked.iter().map(|uplink| uplink.tier.get()).collect::<Vec<_>>(),
+        [1, 2, 3, 1],
+        "as it was said"
+    );
+    let order = candidates(&ranked, Family::V4);
+    assert_eq!(order.iter().map(|one| one.slot.get()).collect::<Vec<_>>(), [4, 2, 1, 3]);
+    assert_eq!(ready(&order).len(), 1);
     assert_eq!(
         notes,
         ["wan1", "wan3"].map(|name| format!(
-            "{name}: 80 % of its quota of 10 GB is used; renewed on 2026-12-01; it stands behind the others until then"
+            "{name}: at least 80 % of its quota of 10 GB is used; renewed on 2026-12-01; it stands behind the others until then"
         ))
     );
     // Where all are beyond it, each keeps its place.
     let (found, notes) = outcome(vec![uplink(1, 1, SOFT, up), uplink(2, 2, SOFT, up)], &Health::default());
-    assert_eq!((found, notes.len()), (vec![(1, up), (2, up)], 0));
-    let (found, _) = outcome(vec![uplink(1, 200, SOFT, up), uplink(2, 200, 0, up)], &Health::default());
-    assert_eq!(found[0].0, 255);
+    assert_eq!((found, notes.len()), (vec![(true, up); 2], 0));
 }
 
 #[test]
@@ -75,12 +87,12 @@ fn at_the_hard_limit_it_is_out_and_by_hand_it_is_not() {
     ];
     for (before, after) in states {
         let (found, notes) = outcome(vec![uplink(1, 1, HARD, before)], &Health::default());
-        assert_eq!((found, notes.len()), (vec![(1, after)], 0));
+        assert_eq!((found, notes.len()), (vec![(false, after)], 0));
     }
     let health = Health { manual: [(slot(1), Manual::Up)].into(), ..Health::default() };
     for used in [SOFT, HARD] {
         let (found, _) = outcome(vec![uplink(1, 1, used, State::Up), uplink(2, 1, 0, State::Up)], &health);
-        assert_eq!(found, [(1, State::Up); 2], "held up by hand");
+        assert_eq!(found, [(false, State::Up); 2], "held up by hand");
     }
     let mut one = uplink(1, 1, HARD, State::Up);
     enforce(std::slice::from_mut(&mut one), &Health::default(), &mut Vec::new());

@@ -1,6 +1,6 @@
 //! What can be known of uplinks, what a method can make of it, and what can be decided over it by hand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use proptest::prelude::*;
@@ -22,13 +22,14 @@ pub(super) struct Drawn {
     all_down: AllDown,
     method: Method,
     choices: PerFamily<Choice>,
+    usages: BTreeMap<Slot, Usage>,
 }
 
 impl Drawn {
     pub(super) fn put(self, world: &mut World) {
         (world.health, world.drained) = (self.health, Some(self.drained));
         world.config.all_down = self.all_down;
-        (world.config.method, world.choices) = (self.method, self.choices);
+        (world.config.method, world.choices, world.usages) = (self.method, self.choices, self.usages);
     }
 }
 
@@ -101,11 +102,12 @@ pub(super) fn drawn() -> impl Strategy<Value = Drawn> {
                 drained,
                 (all_down, (method, choices)),
             )| Drawn {
-                health: Health { probing, opinions, manual, leaving, vacated, usages },
+                health: Health { probing, opinions, manual, leaving, vacated },
                 drained,
                 all_down,
                 method,
                 choices,
+                usages,
             },
         );
     prop_oneof![1 => Just(Drawn::default()), 2 => some]
