@@ -22,14 +22,14 @@ use crate::core::change::Change;
 use crate::core::diff::{Desired, Move};
 use crate::core::layout::Slot;
 use crate::core::net::{Family, Mark};
-use crate::core::nft::{LoadedPolicies, POLICY_TABLE, PolicyTable, TABLE};
+use crate::core::nft::{LoadedPolicies, POLICY_TABLE, PolicyTable, Ruleset, TABLE};
 use crate::core::observed::{Kernel, Observed};
 use crate::core::policy::Moment;
 use crate::core::sysctl::Sysctl;
 use crate::kernel::flows::{self, Released};
 use crate::kernel::rtnl::{self, Rtnl};
 use crate::kernel::sysctl::{self, Originals, ROOT};
-use crate::kernel::{conntrack, nfnl, nft};
+use crate::kernel::{conntrack, nfnl, nft, sockets};
 use crate::sources::bus::BusState;
 use crate::sources::offers;
 use crate::sources::tending::Watcher;
@@ -172,7 +172,7 @@ impl World {
     async fn carry_out(&mut self, change: &Change) -> Result<(), String> {
         match change {
             Change::SetSysctl(setting, value) => self.set_sysctl(setting, value).map_err(|e| chain(&e)),
-            Change::LoadRuleset(ruleset) => nft::load(&ruleset.text()).await.map_err(|e| chain(&e)),
+            Change::LoadRuleset(ruleset) => load(ruleset).await.map_err(|e| chain(&e)),
             Change::DropRuleset => nft::drop_table(TABLE).await.map_err(|e| chain(&e)),
             Change::LoadPolicies(table, over) => {
                 load_policies(table, over.as_ref()).await.map_err(|e| chain(&e))
@@ -254,6 +254,25 @@ async fn load_policies(table: &PolicyTable, over: Option<&LoadedPolicies>) -> Re
         Err(nft::Error::Refused { .. }) if over.is_some() => nft::load(&table.text(None)).await,
         outcome => outcome,
     }
+}
+
+/// Loads our table. To conntrack, which may see nothing before a firewall asks for it, what runs is told first.
+async fn load(ruleset: &Ruleset) -> Result<(), nft::Error> {
+    if ruleset.firewall.is_some() {
+        if let Err(why) = introduce().await {
+            warn!("the firewall may cut what runs: {why}");
+        }
+    }
+    nft::load(&ruleset.text()).await
+}
+
+async fn introduce() -> Result<(), String> {
+    let running = sockets::connections().await.map_err(|e| chain(&e))?;
+    let count = conntrack::introduce(&running).await.map_err(|e| chain(&e))?;
+    if count > 0 {
+        info!("{count} running connections go on behind the firewall");
+    }
+    Ok(())
 }
 
 async fn adopt(flows: &[(IpAddr, Mark)]) -> Result<(), String> {

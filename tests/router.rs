@@ -6,16 +6,27 @@ mod namespace;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use namespace::router::{Net, lead_out_by, net};
 use namespace::{Neighbour, sh};
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, setsockopt, socket,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
 use uplinkd::core::forward::{PortForward, Protocol};
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{IfName, PerFamily, Weight};
-use uplinkd::core::nft::{Door, Firewall, Forwards, Groups, Ruleset, Steered};
+use uplinkd::core::nft::{Door, Firewall, Forwards, Groups, Ruleset, Steered, TABLE};
+use uplinkd::core::stream::Stream;
+use uplinkd::kernel::conntrack::introduce;
 use uplinkd::kernel::nfnl::loaded;
 use uplinkd::kernel::nft;
+use uplinkd::kernel::sockets::connections;
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -258,12 +269,91 @@ async fn closed(allow: &[&str]) {
     let doors = vec![door(
         2,
         ["198.51.100.2", "2001:db8:2::2"],
-        vec![forward(Protocol::Both, "8080", "10.1.0.9:5000")],
+        vec![
+            forward(Protocol::Both, "8080", "10.1.0.9:5000"),
+            forward(Protocol::Tcp, "8082", "10.1.0.1:6001"),
+        ],
     )];
     let forwards = Forwards { doors, lans };
     let ruleset = Ruleset { uplinks, forwards, firewall, ..Ruleset::default() };
     nft::load(&ruleset.text()).await.unwrap();
     assert_eq!(loaded().await.unwrap().ruleset, Some(ruleset.generation()));
+}
+
+/// Sends an ACK that belongs to no connection; whether anything is said to it within a moment. Who is let in to a listener
+/// is answered with a reset.
+fn answers_to_ack(from: &str, port: u16, to: (&str, u16)) -> bool {
+    let far = SocketAddr::new(from.parse().unwrap(), port);
+    let near: SocketAddr = SocketAddr::new(to.0.parse().unwrap(), to.1);
+    let mut packet = Stream { near, far }.rousing_packet().unwrap();
+    // The SYN+ACK becomes an ACK: a bit less, which the checksum has to make up for.
+    packet[33] = 0x10;
+    let sum = u16::from_be_bytes([packet[36], packet[37]]);
+    let sum = u32::from(sum) + 0x0002;
+    let sum = (sum & 0xffff) as u16 + (sum >> 16) as u16;
+    packet[36..38].copy_from_slice(&sum.to_be_bytes());
+    let raw = |protocol| socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), protocol).unwrap();
+    let (out, back) = (raw(SockProtocol::Raw), raw(SockProtocol::Tcp));
+    setsockopt(&back, ReceiveTimeout, &TimeVal::milliseconds(500)).unwrap();
+    let SocketAddr::V4(near) = near else { unreachable!("IPv4 only") };
+    sendto(out.as_raw_fd(), &packet, &SockaddrIn::from(near), MsgFlags::empty()).unwrap();
+    let mut packet = [0; 128];
+    while recv(back.as_raw_fd(), &mut packet, MsgFlags::empty()).is_ok() {
+        if packet[22..24] == port.to_be_bytes() {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn nothing_gets_in_while_the_table_is_replaced() {
+    namespace::run("nothing_gets_in_while_the_table_is_replaced", &["nft", "ip"], || async {
+        let Net { lan, isps, server } = net();
+        lead_out_by(1);
+        isps[0].sh(&["ip route add 10.1.0.0/24 via 192.0.2.2"]);
+        server.sh(&["ip route add 10.1.0.0/24 via 100.64.1.1"]);
+        let inside = lan.run(|| UdpSocket::bind("10.1.0.9:9").unwrap());
+        let here = UdpSocket::bind("192.0.2.2:9").unwrap();
+        let reached = |socket: &UdpSocket| {
+            socket.set_nonblocking(true).unwrap();
+            socket.recv(&mut [0; 8]).is_ok()
+        };
+        let flood = |target: &'static str, end: Arc<AtomicBool>| {
+            server.run(move || {
+                let socket = UdpSocket::bind("203.0.113.1:0").unwrap();
+                socket.connect(target).unwrap();
+                std::thread::spawn(move || {
+                    let mut sent = 0;
+                    while !end.load(Ordering::Relaxed) {
+                        sent += u32::from(socket.send(b"?").is_ok());
+                    }
+                    sent
+                })
+            })
+        };
+        closed(&[]).await;
+        for (target, socket) in [("192.0.2.2:9", &here), ("10.1.0.9:9", &inside)] {
+            let end = Arc::new(AtomicBool::new(false));
+            let flood = flood(target, end.clone());
+            // Another table each time, as when an uplink comes or goes.
+            for round in 0..20 {
+                closed(if round % 2 == 0 { &["tcp:22"] } else { &[] }).await;
+            }
+            end.store(true, Ordering::Relaxed);
+            let sent = flood.join().unwrap();
+            assert!(!reached(socket) && sent > 100, "{sent} packets to {target}, and one got in");
+            println!("20 tables, {sent} packets to {target}: none got in");
+        }
+        nft::drop_table(TABLE).await.unwrap();
+        server.run(|| UdpSocket::bind("203.0.113.1:0").unwrap().send_to(b"?", "192.0.2.2:9").unwrap());
+        server.run(|| UdpSocket::bind("203.0.113.1:0").unwrap().send_to(b"?", "10.1.0.9:9").unwrap());
+        for socket in [&here, &inside] {
+            socket.set_nonblocking(false).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.recv(&mut [0; 8]).expect("without the table it would have");
+        }
+    });
 }
 
 #[test]
@@ -281,10 +371,18 @@ fn a_firewall_lets_in_what_is_listed_and_what_the_network_needs() {
                 .run(|| TcpStream::connect_timeout(&"192.0.2.2:6000".parse().unwrap(), PATIENCE).unwrap());
             let mut visited = listener.accept().unwrap().0;
             visited.set_read_timeout(Some(PATIENCE)).unwrap();
+            introduce(&connections().await.unwrap()).await.unwrap();
             closed(&["tcp:5000", "udp:7000-7010", "esp"]).await;
             visitor.write_all(b"still here").unwrap();
             let mut heard = [0; 10];
             visited.read_exact(&mut heard).unwrap();
+
+            // A packet that only looks like one of a connection opens nothing.
+            for (port, answered) in [(6000, false), (5000, true)] {
+                let _listener = TcpListener::bind(("192.0.2.2", port)).ok();
+                let answers = server.run(move || answers_to_ack("203.0.113.1", 4444, ("192.0.2.2", port)));
+                assert_eq!(answers, answered, "a bare ACK to port {port}");
+            }
 
             serve(&lan);
             serve_here();
@@ -294,6 +392,11 @@ fn a_firewall_lets_in_what_is_listed_and_what_the_network_needs() {
                 assert!(tcp.is_some() && udp.is_none(), "only TCP is listed: {to}");
             }
             assert_eq!(visit(Some(&server), outside, "198.51.100.2:8080"), both(outside), "a forward");
+            let _own = TcpListener::bind("10.1.0.1:6001").unwrap();
+            let reached = |to: &'static str| {
+                server.run(|| TcpStream::connect_timeout(&to.parse().unwrap(), PATIENCE).is_ok())
+            };
+            assert!(reached("198.51.100.2:8082"), "a forward to the machine itself");
             assert_eq!(visit(Some(&lan), inside, "10.1.0.1:5000"), both(inside), "the LAN is free");
             serve(&server);
             assert_eq!(visit(Some(&lan), inside, "203.0.113.1:5000"), both("192.0.2.2"), "and goes out");

@@ -140,7 +140,10 @@ impl Ruleset {
         if !self.uplinks.is_empty() {
             text += &self.of_uplinks();
         }
-        text + &self.groups.text() + &self.firewall.iter().map(Firewall::text).collect::<String>()
+        let pairs = self.nat6.values().flat_map(|translation| &translation.pairs);
+        let translated: Vec<_> = pairs.filter(|pair| pair.inbound).map(|pair| pair.outside).collect();
+        let firewall = self.firewall.iter().map(|firewall| firewall.text(&translated));
+        text + &self.groups.text() + &firewall.collect::<String>()
     }
 
     /// What keeps flows on their uplinks and rewrites addresses.

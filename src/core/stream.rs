@@ -5,10 +5,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// A TCP connection between a machine behind this one and the internet.
+/// A TCP connection between a machine behind this one, or this one itself, and the internet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stream {
-    /// The end behind this machine, as it knows itself.
+    /// The end on this side, as it knows itself.
     pub near: SocketAddr,
     /// The end beyond the uplink, as the near end knows it.
     pub far: SocketAddr,

@@ -2,9 +2,10 @@
 //!
 //! Sees two addresses and the mark of each flow; what a flow carries and where it is routed it
 //! refuses to know. Flows that have a mark of ours keep it. What becomes of them when their uplink is
-//! down is in the part that deletes them, [`evict()`].
+//! down is in the part that deletes them, [`evict()`]; what conntrack has not seen is told it by [`introduce()`].
 
 mod evict;
+mod introduce;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use netlink_sys::constants::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 pub use self::evict::{MOST_STREAMS, Whose, evict, streams};
+pub use self::introduce::introduce;
 use super::nfnl::{Error, NFGENMSG};
 use super::request::{RequestSocket, attribute};
 use crate::core::layout::MARK_MASK;

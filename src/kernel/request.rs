@@ -7,8 +7,8 @@ use std::io;
 use std::time::Duration;
 
 use netlink_packet_core::{
-    ErrorBuffer, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer,
-    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlaBuffer,
+    ErrorBuffer, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST,
+    NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlaBuffer,
 };
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use nix::errno::Errno;
@@ -80,6 +80,24 @@ impl RequestSocket {
         changes: Vec<impl NetlinkSerializable>,
         forgiven: Errno,
     ) -> io::Result<usize> {
+        self.send_all(changes, 0, forgiven).await
+    }
+
+    /// Sends objects that are to be made, and waits until all are. Returns how many the kernel made; what is there already
+    /// it leaves as it is.
+    pub(in crate::kernel) async fn create(
+        &mut self,
+        objects: Vec<impl NetlinkSerializable>,
+    ) -> io::Result<usize> {
+        self.send_all(objects, NLM_F_CREATE | NLM_F_EXCL, Errno::EEXIST).await
+    }
+
+    async fn send_all(
+        &mut self,
+        changes: Vec<impl NetlinkSerializable>,
+        flags: u16,
+        forgiven: Errno,
+    ) -> io::Result<usize> {
         let mut done = 0;
         let mut changes = changes.into_iter().peekable();
         while changes.peek().is_some() {
@@ -87,7 +105,7 @@ impl RequestSocket {
             done += batch.len();
             // Only the last is acknowledged, as each acknowledgement costs.
             let last = batch.len() - 1;
-            self.send(batch, |n| if n == last { NLM_F_ACK } else { 0 }).await?;
+            self.send(batch, |n| if n == last { flags | NLM_F_ACK } else { flags }).await?;
             done -= self.refused(forgiven).await?;
         }
         Ok(done)

@@ -1,9 +1,10 @@
-//! Ends TCP connections of this machine, so that their programs hear of it now and not after minutes.
+//! The TCP connections of this machine: which there are; and ends them, so that their programs hear of it now and not
+//! after minutes.
 //!
 //! Sees of a socket its addresses and its state. Whose it is, and what it carries, it refuses to know.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use netlink_packet_core::NetlinkSerializable;
@@ -12,6 +13,7 @@ use nix::errno::Errno;
 use nix::libc::{AF_INET, AF_INET6, IPPROTO_TCP};
 
 use super::request::RequestSocket;
+use crate::core::stream::Stream;
 
 // linux/sock_diag.h
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -21,6 +23,9 @@ const SOCK_DESTROY: u16 = 21;
 /// FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING. Those that are not begun by a program of this machine
 /// or need no end (SYN_RECV, TIME_WAIT, CLOSE, LISTEN) are not among them.
 const CONNECTED: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+
+/// Those of them that both ends know of: all but SYN_SENT.
+const MUTUAL: u32 = CONNECTED & !(1 << 2);
 
 /// `idiag_timer` of a socket of which only the wait for stray packets is left, whatever state it shows.
 const TIMER_TIME_WAIT: u8 = 3;
@@ -32,13 +37,15 @@ const SOCKET_ID: usize = 48;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not allowed to.
-    #[error("cannot end connections of this machine: not permitted without CAP_NET_ADMIN")]
+    #[error("cannot list or end connections of this machine: not permitted without CAP_NET_ADMIN")]
     Permission,
     /// The kernel was built without it: they end when their programs lose patience.
-    #[error("cannot end connections of this machine: this kernel lacks INET_DIAG_DESTROY or INET_TCP_DIAG")]
+    #[error(
+        "cannot list or end connections of this machine: this kernel lacks INET_DIAG_DESTROY or INET_TCP_DIAG"
+    )]
     Unsupported,
     /// Anything else; [`io::ErrorKind::TimedOut`] where the kernel did not answer within a second.
-    #[error("cannot end connections of this machine: {0}")]
+    #[error("cannot list or end connections of this machine: {0}")]
     Io(#[source] io::Error),
 }
 
@@ -66,16 +73,36 @@ pub async fn destroy(addresses: &[IpAddr], spare: &[IpNet]) -> Result<usize, Err
     let mut sockets = RequestSocket::open(NETLINK_SOCK_DIAG)?;
     // All are listed before the first is ended: a listing goes on by counting, and would skip some.
     let mut doomed = Vec::new();
-    for family in [AF_INET, AF_INET6] {
-        sockets.start_dump(Request::listing(family as u8)).await?;
-        let mut keep = |kind: u16, body: &[u8]| {
-            let connection = (kind == SOCK_DIAG_BY_FAMILY).then(|| Connection::decode(body)).flatten();
-            doomed.extend(connection.filter(|c| c.is_doomed(addresses, spare)).map(|c| c.destruction()));
-        };
-        while sockets.next_of_dump(&mut keep).await? {}
-    }
+    let is_doomed = |c: &Connection| c.is_doomed(addresses, spare);
+    list(&mut sockets, CONNECTED, |c| doomed.extend(is_doomed(&c).then(|| c.destruction()))).await?;
     // One may end by itself meanwhile.
     Ok(sockets.change(doomed, Errno::ENOENT).await?)
+}
+
+/// The TCP connections in the network namespace of this thread that both ends know of, but for those within the machine.
+/// Needs no privilege.
+pub async fn connections() -> Result<Vec<Stream>, Error> {
+    let mut found = Vec::new();
+    let mut sockets = RequestSocket::open(NETLINK_SOCK_DIAG)?;
+    list(&mut sockets, MUTUAL, |connection| found.extend(connection.stream())).await?;
+    Ok(found)
+}
+
+/// Lists the connections in some states.
+async fn list(
+    sockets: &mut RequestSocket,
+    states: u32,
+    mut each: impl FnMut(Connection),
+) -> Result<(), Error> {
+    for family in [AF_INET, AF_INET6] {
+        sockets.start_dump(Request::listing(family as u8, states)).await?;
+        let mut read = |kind: u16, body: &[u8]| {
+            let connection = (kind == SOCK_DIAG_BY_FAMILY).then(|| Connection::decode(body)).flatten();
+            connection.filter(|c| c.timer != TIMER_TIME_WAIT).map_or((), &mut each)
+        };
+        while sockets.next_of_dump(&mut read).await? {}
+    }
+    Ok(())
 }
 
 /// A connection as the kernel lists it.
@@ -104,15 +131,23 @@ impl Connection {
     }
 
     fn is_doomed(&self, addresses: &[IpAddr], spare: &[IpNet]) -> bool {
-        self.timer != TIMER_TIME_WAIT
-            && addresses.contains(&self.local)
+        addresses.contains(&self.local)
             && !addresses.contains(&self.remote)
             && !spare.iter().any(|network| network.contains(&self.remote))
     }
 
+    fn stream(&self) -> Option<Stream> {
+        let port = |at: usize| u16::from_be_bytes([self.id[at], self.id[at + 1]]);
+        let is_within = self.local.is_loopback() || self.remote.is_loopback() || self.local == self.remote;
+        (!is_within).then(|| Stream {
+            near: SocketAddr::new(self.local, port(0)),
+            far: SocketAddr::new(self.remote, port(2)),
+        })
+    }
+
     /// Names the socket as the kernel named it, with the cookie that no later socket has.
     fn destruction(&self) -> Request {
-        Request { kind: SOCK_DESTROY, family: self.family, id: self.id }
+        Request { kind: SOCK_DESTROY, family: self.family, states: CONNECTED, id: self.id }
     }
 }
 
@@ -130,12 +165,13 @@ fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {
 struct Request {
     kind: u16,
     family: u8,
+    states: u32,
     id: [u8; SOCKET_ID],
 }
 
 impl Request {
-    fn listing(family: u8) -> Self {
-        Request { kind: SOCK_DIAG_BY_FAMILY, family, id: [0; SOCKET_ID] }
+    fn listing(family: u8, states: u32) -> Self {
+        Request { kind: SOCK_DIAG_BY_FAMILY, family, states, id: [0; SOCKET_ID] }
     }
 }
 
@@ -150,7 +186,7 @@ impl NetlinkSerializable for Request {
 
     fn serialize(&self, buffer: &mut [u8]) {
         let head = [self.family, IPPROTO_TCP as u8, 0, 0];
-        let bytes = head.into_iter().chain(CONNECTED.to_ne_bytes()).chain(self.id);
+        let bytes = head.into_iter().chain(self.states.to_ne_bytes()).chain(self.id);
         buffer.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
     }
 }
@@ -186,7 +222,17 @@ mod tests {
             assert!(doomed(&body, "192.0.2.2", "192.0.2.0/24 fe80::/10"));
             assert!(!doomed(&body, "203.0.113.1", ""));
             assert!(!doomed(&body, "192.0.2.2", "203.0.113.0/24"));
-            assert!(!doomed(&listed(mapped, TIMER_TIME_WAIT), "192.0.2.2", ""));
+        }
+    }
+
+    #[test]
+    fn a_connection_has_two_ends_and_one_within_the_machine_is_none() {
+        for mapped in [false, true] {
+            let connection = Connection::decode(&listed(mapped, 0)).unwrap();
+            let [near, far] = ["192.0.2.2:5000", "203.0.113.1:80"].map(|end| end.parse().unwrap());
+            assert_eq!(connection.stream(), Some(Stream { near, far }));
+            let within = Connection { remote: connection.local, ..connection };
+            assert_eq!(within.stream(), None);
         }
     }
 

@@ -5,6 +5,8 @@
 
 use std::fmt::Write;
 
+use ipnet::Ipv6Net;
+
 use super::{by_name, joined};
 use crate::core::net::IfName;
 use crate::core::opening::Opening;
@@ -46,11 +48,11 @@ const RUNNING: &str = "\t\tct state vmap { established : accept, related : accep
      \t\tmeta secpath exists accept\n";
 
 impl Firewall {
-    /// The chains.
+    /// The chains; `translated` are the prefixes of uplinks that lead in to hosts behind the machine.
     ///
-    /// They stand behind everybody's own filters: what is accepted here was accepted there. A connection of this machine
-    /// that nobody has tracked so far, as this table is what begins it, is known by its socket.
-    pub(super) fn text(&self) -> String {
+    /// They stand behind everybody's own filters: what is accepted here was accepted there. A rule that a packet has to meet
+    /// to be looked at at all asks a plain set of names. One of intervals would let packets past while the table is replaced.
+    pub(super) fn text(&self, translated: &[Ipv6Net]) -> String {
         let names = by_name(&self.uplinks);
         let openings = self.openings();
         let log = match self.log {
@@ -61,15 +63,20 @@ impl Firewall {
             "\tchain firewall_drops {{\n\
              {log}\t\tdrop\n\
              \t}}\n\
+             \tchain firewall_network {{\n\
+             {NETWORK}\t}}\n\
              \tchain firewall_spoofed {{\n\
+             \t\ttype filter hook prerouting priority filter + 5; policy accept;\n\
+             \t\tiifname != {{ {names} }} accept\n\
+             {RUNNING}\
+             \t\tjump firewall_network\n\
              {spoofed}\t}}\n\
              \tchain firewall_in {{\n\
              \t\ttype filter hook input priority filter + 5; policy accept;\n\
              \t\tiifname != {{ {names} }} accept\n\
-             {RUNNING}{NETWORK}\
-             \t\tjump firewall_spoofed\n\
-             {ERRORS}{ECHO}{openings}\
-             \t\ttcp flags & (syn | ack) == ack socket wildcard 0 accept\n\
+             {RUNNING}\
+             \t\tjump firewall_network\n\
+             {ERRORS}{ECHO}{openings}{forwarded}\
              \t\tfib daddr type {{ broadcast, multicast }} drop\n\
              \t\tgoto firewall_drops\n\
              \t}}\n\
@@ -77,18 +84,19 @@ impl Firewall {
              \t\ttype filter hook forward priority filter + 5; policy accept;\n\
              \t\tiifname != {{ {names} }} accept\n\
              {RUNNING}\
-             \t\tjump firewall_spoofed\n\
              \t\tct status & dnat != 0 accept\n\
              {ERRORS}\
              \t\tgoto firewall_drops\n\
              \t}}\n",
             spoofed = self.spoofed(),
+            forwarded = forwarded(translated),
         )
     }
 
-    /// A source that is this machine's or a LAN's. Link-local ones are on every link.
+    /// A source that is this machine's or a LAN's. Link-local ones are on every link. Asked ahead of routing: kernels before
+    /// 6.10 let nobody ask elsewhere for the interface of a route (`nft_fib_validate`, net/netfilter/nft_fib.c).
     fn spoofed(&self) -> String {
-        let mut text = "\t\tip6 saddr fe80::/10 return\n\
+        let mut text = "\t\tip6 saddr fe80::/10 accept\n\
              \t\tfib saddr type { local, broadcast, multicast } goto firewall_drops\n"
             .to_owned();
         if !self.lans.is_empty() {
@@ -124,6 +132,13 @@ impl Firewall {
     }
 }
 
+/// A port forward that leads to the machine itself. A prefix that is translated is for hosts behind it: who asks for the
+/// machine's own address by such a prefix has nothing forwarded.
+fn forwarded(translated: &[Ipv6Net]) -> String {
+    let rule = |net: &Ipv6Net| format!("\t\tct original ip6 daddr {net} goto firewall_drops\n");
+    translated.iter().map(rule).collect::<String>() + "\t\tct status & dnat != 0 accept\n"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +156,9 @@ mod tests {
             firewall.openings(),
             "\t\ttcp dport { 20-26 } accept\n\t\tudp dport { 53, 5000-5010 } accept\n\t\tmeta l4proto { ah, esp } accept\n"
         );
-        let text = firewall.text();
+        let text = firewall.text(&[]);
         assert!(!text.contains("log prefix") && !text.contains("oifname {"), "{text}");
+        let text = firewall.text(&["2001:db8:2:a01::/64".parse().unwrap()]);
+        assert!(text.contains("ct original ip6 daddr 2001:db8:2:a01::/64 goto firewall_drops"), "{text}");
     }
 }

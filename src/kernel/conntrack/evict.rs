@@ -22,15 +22,15 @@ use crate::kernel::request::{RequestSocket, attribute};
 
 // linux/netfilter/nfnetlink_conntrack.h
 const IPCTNL_MSG_CT_DELETE: u8 = 2;
-const CTA_PROTOINFO: u16 = 4;
+pub(super) const CTA_PROTOINFO: u16 = 4;
 const CTA_ID: u16 = 12;
-const CTA_TUPLE_PROTO: u16 = 2;
-const CTA_IP_V4_SRC: u16 = 1;
-const CTA_IP_V6_SRC: u16 = 3;
-const CTA_PROTO_SRC_PORT: u16 = 2;
-const CTA_PROTO_DST_PORT: u16 = 3;
-const CTA_PROTOINFO_TCP: u16 = 1;
-const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+pub(super) const CTA_TUPLE_PROTO: u16 = 2;
+pub(super) const CTA_IP_V4_SRC: u16 = 1;
+pub(super) const CTA_IP_V6_SRC: u16 = 3;
+pub(super) const CTA_PROTO_SRC_PORT: u16 = 2;
+pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
+pub(super) const CTA_PROTOINFO_TCP: u16 = 1;
+pub(super) const CTA_PROTOINFO_TCP_STATE: u16 = 1;
 
 /// ESTABLISHED, FIN_WAIT, CLOSE_WAIT (`enum tcp_conntrack`, linux/netfilter/nf_conntrack_tcp.h): the near end may
 /// still wait for something. One that only tries to connect repeats its SYN anyway.
