@@ -25,6 +25,7 @@ use crate::core::net::{Family, Mark};
 use crate::core::nft::{LoadedPolicies, POLICY_TABLE, PolicyTable, Ruleset, TABLE};
 use crate::core::observed::{Kernel, Observed};
 use crate::core::policy::Moment;
+use crate::core::policy::running::Claims;
 use crate::core::sysctl::Sysctl;
 use crate::kernel::flows::{self, Released};
 use crate::kernel::rtnl::{self, Rtnl};
@@ -177,6 +178,7 @@ impl World {
             Change::LoadPolicies(table, over) => {
                 load_policies(table, over.as_ref()).await.map_err(|e| chain(&e))
             }
+            Change::ClaimFlows(claims) => claim_flows(claims).await,
             Change::DropPolicies => nft::drop_table(POLICY_TABLE).await.map_err(|e| chain(&e)),
             Change::LoadFragment(table, over) => self.fragments.load(table, *over).await,
             Change::DropFragment(name) => nft::drop_table(&name.table()).await.map_err(|e| chain(&e)),
@@ -289,6 +291,14 @@ async fn move_flows(what: &Move) -> Result<(), String> {
     let Move { family, slot, addresses, connected } = what;
     let released = flows::release(*family, slot.mark(), addresses, connected).await;
     told(released, &format!("{family} flows of slot {slot} move"))
+}
+
+/// Takes running flows away from where policies do not let them be.
+async fn claim_flows(claims: &Claims) -> Result<(), String> {
+    let what = |family| format!("{family} flows are taken to where they are enforced to be");
+    let v4 = told(flows::claim(Family::V4, claims).await, &what(Family::V4));
+    let v6 = told(flows::claim(Family::V6, claims).await, &what(Family::V6));
+    v4.and(v6)
 }
 
 /// Ends what runs over an address that has gone; nobody is spared, as nobody can be answered.

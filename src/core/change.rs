@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use super::diff::Move;
 use super::net::{Device, Mark};
 use super::nft::{FragmentName, FragmentTable, LoadedPolicies, POLICY_TABLE, PolicyTable, Ruleset, TABLE};
+use super::policy::running::Claims;
 use super::route::Route;
 use super::rule::Rule;
 use super::sysctl::Sysctl;
@@ -33,6 +34,8 @@ pub enum Change {
     DropRuleset,
     /// Load our table of policies, over the one that is loaded.
     LoadPolicies(PolicyTable, Option<LoadedPolicies>),
+    /// Take running flows away from where policies do not let them be any more.
+    ClaimFlows(Claims),
     /// Delete our table of policies.
     DropPolicies,
     /// Load the table of a fragment; in place of ours that is loaded, or where there is none.
@@ -99,6 +102,9 @@ impl fmt::Display for Change {
                 write!(f, "nft -f - <<'END'\n{}END", table.text(over.as_ref()))
             }
             Change::LoadPolicies(table, _) => write!(f, "nft -f - # {table}"),
+            Change::ClaimFlows(_) => {
+                f.write_str("conntrack -D # what runs by other uplinks than policies enforce")
+            }
             Change::DropPolicies => write!(f, "nft delete table inet {POLICY_TABLE}"),
             Change::LoadFragment(table, over) if f.alternate() => {
                 // A word that no fragment has.

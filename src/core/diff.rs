@@ -17,6 +17,7 @@ use super::layout::Slot;
 use super::net::{Device, Family, Mark};
 use super::nft::{FragmentName, FragmentTable, PolicyTable, Ruleset};
 use super::observed::Kernel;
+use super::policy::running::Claims;
 use super::route::Route;
 use super::rule::Rule;
 use super::sysctl::Sysctl;
@@ -32,6 +33,8 @@ pub struct Desired {
     pub ruleset: Option<Ruleset>,
     /// Our table of policies; none where there are none.
     pub policies: Option<PolicyTable>,
+    /// What tells the flows that run where they must not, while the loaded table does not enforce the same.
+    pub claims: Option<Claims>,
     /// The tables of fragments: as they should be, or, where nobody can tell, as they are.
     pub fragments: BTreeMap<FragmentName, Option<FragmentTable>>,
     /// Addresses whose running flows belong to a mark; adopted when the table is loaded.
@@ -89,6 +92,7 @@ pub fn diff(desired: &Desired, kernel: &Kernel) -> Vec<Change> {
         let over = kernel.policies.as_ref();
         if !over.is_some_and(|loaded| loaded.generation.serves(table.generation())) {
             changes.push(Change::LoadPolicies(table.clone(), over.cloned()));
+            changes.extend(desired.claims.iter().cloned().map(Change::ClaimFlows));
         }
     } else if kernel.policies.is_some() {
         changes.push(Change::DropPolicies);

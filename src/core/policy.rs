@@ -9,6 +9,7 @@
 pub mod hours;
 pub mod prefixes;
 pub mod ranges;
+pub mod running;
 
 use std::fmt;
 use std::time::Duration;

@@ -54,7 +54,7 @@ impl Contest {
             // Marks of flows mean nothing without the table that they come with.
             let waits = match &change {
                 Change::AdoptFlows(..) if without_table => continue,
-                Change::AdoptFlows(..) | Change::MoveFlows(_) => None,
+                Change::AdoptFlows(..) | Change::ClaimFlows(_) | Change::MoveFlows(_) => None,
                 _ if !steady => None,
                 _ => self.waits(&change.to_string(), now),
             };
@@ -100,7 +100,7 @@ impl Contest {
     ) {
         for change in changes {
             match change {
-                Change::AdoptFlows(..) | Change::MoveFlows(_) => {}
+                Change::AdoptFlows(..) | Change::ClaimFlows(_) | Change::MoveFlows(_) => {}
                 change => self.put(change.to_string(), steady, now),
             }
         }

@@ -4,6 +4,7 @@
 //! refuses to know. Flows that have a mark of ours keep it. What becomes of them when their uplink is
 //! down is in the part that deletes them, [`evict()`]; what conntrack has not seen is told it by [`introduce()`].
 
+mod claim;
 mod evict;
 mod introduce;
 
@@ -16,6 +17,7 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 use netlink_sys::constants::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
+pub use self::claim::{claim, claimed_streams};
 pub use self::evict::{MOST_STREAMS, Whose, evict, streams};
 pub use self::introduce::introduce;
 use super::nfnl::{Error, NFGENMSG};
@@ -88,6 +90,12 @@ fn adoption(family: Family, body: &[u8], owners: &BTreeMap<IpAddr, Mark>) -> Opt
     if mark_of(flow)? & mark.mask() != 0 {
         return None;
     }
+    marking(family, flow, *mark)
+}
+
+/// The change that gives a flow a mark.
+fn marking(family: Family, flow: &[u8], mark: Mark) -> Option<NetfilterMessage> {
+    let original = attribute(flow, CTA_TUPLE_ORIG)?;
     // The tuple goes back as it came, so that protocols that nobody thought of here work as well.
     let mut change = vec![
         DefaultNla::new(CTA_TUPLE_ORIG | NLA_F_NESTED, original.to_vec()),

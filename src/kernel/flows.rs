@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::conntrack::{self, Whose};
 use super::{nft, rouse, sockets};
 use crate::core::net::Family;
+use crate::core::policy::running::Claims;
 
 /// What was taken off an uplink.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,6 +47,17 @@ pub async fn release(
     noted(problems, nft::condemn(&streams).await);
     released.evicted = noted(problems, conntrack::evict(family, whose).await);
     // Last, as the answers must find no entry.
+    released.roused = noted(problems, rouse::rouse(&streams).await);
+    released
+}
+
+/// Takes what runs where a policy enforces that it does not away from there.
+pub async fn claim(family: Family, claims: &Claims) -> Released {
+    let mut released = Released::default();
+    let problems = &mut released.problems;
+    let streams = noted(problems, conntrack::claimed_streams(family, claims).await);
+    noted(problems, nft::condemn(&streams).await);
+    released.evicted = noted(problems, conntrack::claim(family, claims).await);
     released.roused = noted(problems, rouse::rouse(&streams).await);
     released
 }

@@ -5,6 +5,8 @@ use std::os::fd::AsRawFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use uplinkd::core::net::Family;
+use uplinkd::core::policy::running::{Claim, Claims};
+use uplinkd::kernel::flows;
 
 use super::*;
 
@@ -295,5 +297,78 @@ fn what_is_refused_is_told_and_never_leaks() {
         near.set_read_timeout(Some(PATIENCE)).unwrap();
         UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"?", "10.1.0.9:7").unwrap();
         near.recv_from(&mut [0; 8]).expect("the LAN is near");
+    });
+}
+
+#[test]
+fn what_runs_elsewhere_when_something_is_enforced_does_not_go_on_there() {
+    let title = "what_runs_elsewhere_when_something_is_enforced_does_not_go_on_there";
+    namespace::run(title, &["nft"], || async {
+        let net = router().await;
+        count();
+        // Behind the machine without NAT as well.
+        sh("ip address add 2001:db8:77::1/64 dev lan nodad");
+        net.lan.sh(&["ip address add 2001:db8:77::9/64 dev eth nodad"]);
+        net.isps[0].sh(&["ip route add 2001:db8:77::/64 via 2001:db8:1::2"]);
+        net.server.sh(&["ip route add 2001:db8:77::/64 via 2001:db8:11::1"]);
+        let clients: [(bool, &str, &str); 5] = [
+            (true, "10.1.0.9:0", "203.0.113.1:7"),
+            (true, "[fd00::9]:0", "[2001:db8:9::1]:7"),
+            (true, "[2001:db8:77::9]:0", "[2001:db8:9::1]:7"),
+            (false, "0.0.0.0:0", "203.0.113.1:7"),
+            (false, "[::]:0", "[2001:db8:9::1]:7"),
+        ];
+        let mut held = Vec::new();
+        for (behind, near, to) in clients {
+            let (near, to): (SocketAddr, SocketAddr) = (near.parse().unwrap(), to.parse().unwrap());
+            let server = net.server.run(move || bound(to, TcpListener::bind));
+            let connect = move || {
+                let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+                socket.bind(&near.into()).unwrap();
+                socket.connect_timeout(&to.into(), PATIENCE).unwrap();
+                TcpStream::from(socket)
+            };
+            let client = if behind { net.lan.run(connect) } else { connect() };
+            let far = server.accept().unwrap().0;
+            far.set_read_timeout(Some(SILENCE)).unwrap();
+            held.push((client, far));
+        }
+        load(&table(&configured(SECOND), |_| by(2))).await;
+        for (near, far) in &mut held {
+            std::io::Write::write_all(near, b"x").unwrap();
+            far.read_exact(&mut [0]).unwrap();
+        }
+        assert!(leaked() > 0, "they ran on");
+        let claims = Claims {
+            policies: vec![Claim {
+                traffic: configured(SECOND).policies[0].traffic.clone(),
+                in_force: PerFamily { v4: true, v6: true },
+                enforces: Some(Some(slot(2))),
+            }],
+            own: ["192.0.2.2", "2001:db8:1::2"].map(|ip| ip.parse().unwrap()).into(),
+            behind: ["10.1.0.0/24", "fd00::/64", "2001:db8:77::/64"].map(|net| net.parse().unwrap()).into(),
+        };
+        for family in Family::BOTH {
+            let released = flows::claim(family, &claims).await;
+            println!("{family}: {released:?}");
+            assert!(released.problems.is_empty() && released.evicted > 0, "{released:?}");
+        }
+        // What comes in for one that is forgotten is answered with a reset by this machine.
+        foreign(
+            "flush chain inet count last; \
+             add rule inet count last oifname wan1 tcp dport 7 tcp flags & rst == 0 counter name out",
+        );
+        let before = leaked();
+        for (near, far) in &mut held {
+            drop(std::io::Write::write_all(near, b"x"));
+            // The far end speaks first, too.
+            drop(std::io::Write::write_all(far, b"y"));
+            // Nobody can change where an end of it is; what has no NAT may live on by the other uplink.
+            let goes_on = far.read_exact(&mut [0]).is_ok();
+            let address = near.local_addr().unwrap().ip().to_string();
+            assert!(!(goes_on && ["10.1.0.9", "fd00::9"].contains(&address.as_str())), "{near:?} goes on");
+        }
+        assert_eq!(leaked(), before, "{}", sh("nft list table inet count"));
+        assert_eq!(tcp(LAN).goes_by(&net), Some(2), "what is new");
     });
 }

@@ -78,6 +78,7 @@ impl Memory {
             Change::AdoptFlows(ip, mark) => self.adopted.push((*ip, *mark)),
             Change::DropRuleset => self.ruleset = None,
             Change::LoadPolicies(table, _) => self.policies = Some(table.loaded()),
+            Change::ClaimFlows(_) => {}
             Change::DropPolicies => self.policies = None,
             Change::LoadFragment(table, over) => {
                 let before = self.fragments.insert(table.name().clone(), table.generation());

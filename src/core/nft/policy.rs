@@ -84,6 +84,8 @@ pub struct PolicyTable {
     body: String,
     prefixes: Prefixes,
     rounds: usize,
+    /// By which what it enforces is known; none where that is nothing.
+    enforces: Option<u64>,
     /// In one line.
     summary: String,
 }
@@ -118,18 +120,38 @@ impl PolicyTable {
         let body = keeps.collect::<String>() + &takes(policies) + &text + &around.hooks();
         let name = |standing: &Standing| standing.policy.name.clone();
         let summary = policies.iter().map(name).collect::<Vec<_>>().join(", ");
-        PolicyTable { body, prefixes: prefixes.clone(), rounds: rounds.len(), summary }
+        let enforces = enforces(policies, prefixes);
+        PolicyTable { body, prefixes: prefixes.clone(), rounds: rounds.len(), enforces, summary }
     }
 
     /// Which generation this is.
     pub fn generation(&self) -> Generation {
         let uses = uses(&self.body) + u32::try_from(self.prefixes.count).unwrap_or(u32::MAX);
-        Generation { hash: hash(&(self.body.clone() + &self.marker())), uses }
+        Generation {
+            hash: hash(&(self.body.clone() + &self.marker() + &self.pledge().unwrap_or_default())),
+            uses,
+        }
     }
 
     /// The chain that tells which prefixes are loaded, and for how many rounds there are maps.
     fn marker(&self) -> String {
         format!("{PREFIXES}{:016x}_{}", self.prefixes.hash, self.rounds)
+    }
+
+    /// The chain that tells what is enforced.
+    fn pledge(&self) -> Option<String> {
+        self.enforces.map(|hash| format!("{ENFORCES}{hash:016x}"))
+    }
+
+    /// Whether it enforces something that the loaded table does not.
+    pub fn begins_to_enforce(&self, over: Option<&LoadedPolicies>) -> bool {
+        let stands = |pledge: &String| over.is_some_and(|loaded| loaded.chains.contains(pledge));
+        self.pledge().is_some_and(|pledge| !stands(&pledge))
+    }
+
+    /// The chains without rules, whose names tell what is loaded.
+    fn markers(&self) -> impl Iterator<Item = String> {
+        [self.generation().chain(), self.marker(), self.count()].into_iter().chain(self.pledge())
     }
 
     /// The chain that tells how often the chains of the table were used when it was loaded.
@@ -140,10 +162,7 @@ impl PolicyTable {
     /// As it will be when it is loaded.
     pub fn loaded(&self) -> LoadedPolicies {
         let chains = self.body.lines().filter_map(|line| line.strip_prefix("\tchain ")?.strip_suffix(" {"));
-        let chains = chains
-            .map(str::to_owned)
-            .chain([self.generation().chain(), self.marker(), self.count()])
-            .collect();
+        let chains = chains.map(str::to_owned).chain(self.markers()).collect();
         LoadedPolicies { generation: self.generation(), chains }
     }
 
@@ -168,8 +187,7 @@ impl PolicyTable {
                     write!(maps, "\tmap {name} {{\n\t\ttype {kind} : verdict; flags interval;\n{all}\t}}\n");
             }
         }
-        let markers = [self.generation().chain(), self.marker(), self.count()];
-        let markers: String = markers.iter().map(|name| chain(name, &[])).collect();
+        let markers: String = self.markers().map(|name| chain(&name, &[])).collect();
         let body = &self.body;
         // The chains stand ahead of the maps, whose elements lead to them.
         format!(
@@ -228,6 +246,9 @@ const LEASES: &str = "udp sport 68 udp dport 67";
 
 /// The beginning of the name of the chain that tells which prefixes are loaded.
 const PREFIXES: &str = "prefixes_";
+
+/// The beginning of the name of the chain that tells what is enforced.
+const ENFORCES: &str = "enforces_";
 
 /// The beginning of the name of the chain that tells how often chains are used.
 const USES: &str = "uses_";
@@ -290,6 +311,16 @@ impl Standing<'_> {
         }
         beside + &chain(&policy_chain(place), &rules)
     }
+}
+
+/// By which what is enforced now is known.
+fn enforces(policies: &[Standing], prefixes: &Prefixes) -> Option<u64> {
+    let mut text = String::new();
+    for one in policies.iter().filter(|one| one.is_enforced()) {
+        let in_force = Family::BOTH.map(|family| one.is_in_force(family));
+        let _ = writeln!(text, "{:?} {in_force:?} {}", one.only, one.policy.traffic.beside_addresses());
+    }
+    (!text.is_empty()).then(|| hash(&format!("{text}{:016x}", prefixes.hash)))
 }
 
 /// Each in turn, as often as its share says.

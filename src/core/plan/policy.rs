@@ -14,7 +14,8 @@ use crate::core::balance::{self, Candidate};
 use crate::core::layout::{Base, MAIN_PREF, Slot};
 use crate::core::net::{Family, IfName, PerFamily, TableId, UplinkName};
 use crate::core::nft::{PolicyTable, Standing, Surroundings, Verdict};
-use crate::core::observed::ForeignRule;
+use crate::core::observed::{Address, ForeignRule};
+use crate::core::policy::running::{Claim, Claims};
 use crate::core::policy::{Moment, ON_LINK_4, ON_LINK_6, OnFailure, Policy, Way};
 use crate::core::rule::{Rule, Selector};
 use crate::core::slots::Slots;
@@ -66,7 +67,10 @@ pub(super) fn policies(
         ruled: ruled(observed).map(|(rule, name)| (rule.family, name)).collect(),
         near: stays(observed),
     };
-    desired.policies = Some(PolicyTable::new(&around, &standing, &config.prefixes));
+    let table = PolicyTable::new(&around, &standing, &config.prefixes);
+    let begins = table.begins_to_enforce(observed.kernel.policies.as_ref());
+    desired.claims = begins.then(|| claims(&standing, observed, uplinks));
+    desired.policies = Some(table);
     let plan = |one: Standing| PolicyPlan {
         name: one.policy.name.clone(),
         origin: one.policy.origin.clone(),
@@ -76,6 +80,22 @@ pub(super) fn policies(
         verdict: one.verdict,
     };
     standing.into_iter().map(plan).collect()
+}
+
+/// What tells the flows that run where they must not from now on.
+fn claims(standing: &[Standing], observed: &Observed, uplinks: &[Uplink]) -> Claims {
+    let is_behind = |a: &&Address| uplinks.iter().all(|uplink| uplink.dev.index != a.dev);
+    let behind = observed.addresses.iter().filter(is_behind);
+    let claim = |one: &Standing| Claim {
+        traffic: one.policy.traffic.clone(),
+        in_force: PerFamily::from_fn(|f| one.verdict[f] != Verdict::Skip && one.policy.traffic.can_be(f)),
+        enforces: (one.policy.way == Way::Enforced).then_some(one.only),
+    };
+    Claims {
+        policies: standing.iter().map(claim).collect(),
+        own: observed.addresses.iter().map(|address| address.ip).collect(),
+        behind: behind.filter_map(|a| IpNet::new(a.ip, a.prefix_len).ok()).collect(),
+    }
 }
 
 /// After what time at the earliest the clock alone changes what is planned.

@@ -27,10 +27,17 @@ const CTA_ID: u16 = 12;
 pub(super) const CTA_TUPLE_PROTO: u16 = 2;
 pub(super) const CTA_IP_V4_SRC: u16 = 1;
 pub(super) const CTA_IP_V6_SRC: u16 = 3;
+<<<<<<< HEAD
 pub(super) const CTA_PROTO_SRC_PORT: u16 = 2;
 pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
 pub(super) const CTA_PROTOINFO_TCP: u16 = 1;
 pub(super) const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+=======
+const CTA_PROTO_SRC_PORT: u16 = 2;
+pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+>>>>>>> fix-policy
 
 /// ESTABLISHED, FIN_WAIT, CLOSE_WAIT (`enum tcp_conntrack`, linux/netfilter/nf_conntrack_tcp.h): the near end may
 /// still wait for something. One that only tries to connect repeats its SYN anyway.
@@ -136,7 +143,7 @@ fn flow_of(body: &[u8], whose: impl Into<Whose>) -> Option<&[u8]> {
 }
 
 /// The deletion of one flow. Without a tuple it would be that of all, so there is none without.
-fn deletion(family: Family, flow: &[u8]) -> Option<NetfilterMessage> {
+pub(super) fn deletion(family: Family, flow: &[u8]) -> Option<NetfilterMessage> {
     let original = attribute(flow, CTA_TUPLE_ORIG).filter(|tuple| !tuple.is_empty())?;
     let id = attribute(flow, CTA_ID)?;
     let mut names = vec![
@@ -148,7 +155,7 @@ fn deletion(family: Family, flow: &[u8]) -> Option<NetfilterMessage> {
 }
 
 /// The connection, if it is one that waits and NAT changes one of its ends.
-fn stream(flow: &[u8]) -> Option<Stream> {
+pub(super) fn stream(flow: &[u8]) -> Option<Stream> {
     let tcp = attribute(attribute(flow, CTA_PROTOINFO)?, CTA_PROTOINFO_TCP)?;
     let &[state] = attribute(tcp, CTA_PROTOINFO_TCP_STATE)? else { return None };
     let (from, to) = ends(attribute(flow, CTA_TUPLE_ORIG)?)?;

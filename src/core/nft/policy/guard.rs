@@ -123,7 +123,7 @@ fn judged_only(only: Option<Slot>) -> String {
 
 impl Standing<'_> {
     /// Whether it enforces something now.
-    fn is_enforced(&self) -> bool {
+    pub(super) fn is_enforced(&self) -> bool {
         self.policy.way == Way::Enforced && Family::BOTH.into_iter().any(|family| self.is_in_force(family))
     }
 
