@@ -107,6 +107,10 @@
 //! unless somebody configures it, but that a flow stays on its uplink and private sources are masqueraded. The firewall
 //! looks only at what comes in by an uplink: what it has not heard of it does not close.
 //!
+//! Rules of the administrator's own are files, each with the inside of a table that we write around it. What leads out of
+//! those braces is refused before nft sees it (`core::nft::fragment`), what nft refuses is told with the file's line, and
+//! neither keeps anything else from being in force. `routes` say what lies behind one uplink.
+//!
 //! # Policies
 //!
 //! Where the default route balances, a [`Policy`](core::policy::Policy) picks: some traffic, by what its first packet looks
@@ -122,7 +126,7 @@
 //! The kernel is the database, and the routing protocol number [`core::net::OWNER`] on every route and rule is its
 //! primary key. Nothing is compared with memory: what the daemon did before it was killed is read back as everything
 //! else is. What is not ours is observed, for decisions, but never enters the comparison, so no change can be made that
-//! deletes it. Our nftables table is known by its name, and a chain named after a hash of its text tells which text is
+//! deletes it. Our nftables table is known by its name, those of fragments by ours in them, and a chain named after a hash of its text tells which text is
 //! loaded, and how often its chains are used tells whether a rule of it was taken out. Sysctls have no owner; their first values are remembered in a file and put back.
 //!
 //! Stopping is not teardown. A restart, an upgrade or `kill -9` leaves everything in the kernel, which goes on without

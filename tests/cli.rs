@@ -50,6 +50,28 @@ impl Drop for Folder {
 }
 
 #[test]
+fn what_is_left_out_is_told_by_a_check_with_its_place() {
+    let folder = Folder::new("left-out");
+    fs::create_dir_all(folder.0.join("nft.d")).expect("a directory");
+    let list = folder.file("isp.routes", "192.0.2.0/24\ndefault\n");
+    let main = folder
+        .file("uplinkd.toml", &format!("[[uplink]]\nmatch.interface = \"eth1\"\nroutes = \"{list}\"\n"));
+    let escape = folder.file("nft.d/escape.nft", "chain a { accept; }\n}\ntable inet foreign { }\n");
+    let flush = folder.file("nft.d/flush.nft", "# All of it.\nflush ruleset\n");
+    let stray = folder.file("nft.d/policy.nft", "");
+    let Said(code, stdout, stderr) = uplinkctl(&["check", &main]);
+    assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+    for place in [
+        format!("{list}:2: route: default is not allowed; PREFIX or "),
+        format!("{escape}:2: this }} has no {{ before it"),
+        format!("{flush}:2: flush: a fragment is what stands inside of a table"),
+        format!("{stray}: is left out; "),
+    ] {
+        assert!(stderr.contains(&place), "{place}: {stderr}");
+    }
+}
+
+#[test]
 fn every_fault_of_a_file_is_cited_with_its_place() {
     let folder = Folder::new("faults");
     let head = "[[uplink]]\nmatch.interface = \"eth1\"\n";

@@ -5,7 +5,7 @@
 //! | protocol | [`OWNER`](super::net::OWNER) on every route and rule |
 //! | slot | 1 to 63, one an uplink |
 //! | mark | `slot << 24` under `0x3f000000` |
-//! | table | `7000 + slot`; 7000 itself holds the ways to the uplinks' resolvers, the balanced default where main has no room for it, and the `unreachable` one of `all-down = "block"` |
+//! | table | `7000 + slot`; 7000 itself holds the ways to the uplinks' resolvers and to what is configured to lie behind them, the balanced default where main has no room for it, and the `unreachable` one of `all-down = "block"` |
 //! | rule base - 2 | `from ADDRESS to SERVER lookup TABLE`, for the server of a tunnel |
 //! | rule base - 1 | `to SERVER lookup TABLE`, for the server of a tunnel |
 //! | rule base + 0 | `lookup main suppress_prefixlength 1`, and 4 for IPv6 ([`Family::covering_len`]); ahead of a foreign rule that takes everything, only for our marks and addresses |
@@ -33,7 +33,7 @@ use super::net::{Mark, Pref, TableId, Tos};
 pub const MARK_MASK: u32 = 0x3f00_0000;
 
 /// The table of what is to be asked directly ahead of main: the balanced default where no metric in main is left for it,
-/// and the ways to the uplinks' resolvers.
+/// the ways to the uplinks' resolvers, and those to what is configured to lie behind one.
 pub const BALANCED_TABLE: TableId = TableId(7000);
 
 /// The kernel's own rule to main (ip-rule(8)).

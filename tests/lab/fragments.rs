@@ -36,15 +36,19 @@ fn write(lab: &Lab, file: &str, text: &str) {
     lab.machine.cmd(&["uplinkctl", "reload"]).ok();
 }
 
-/// Waits until some note of the status says this; returns the note.
+/// Waits until some note of the status says all this; returns the note.
 #[track_caller]
-fn noted(lab: &Lab, words: &str) -> String {
+fn noted(lab: &Lab, words: &[&str]) -> String {
     let found = |status: &Value| {
         let notes = status["notes"].as_array().cloned().unwrap_or_default();
-        notes.iter().filter_map(Value::as_str).find(|note| note.contains(words)).map(str::to_owned)
+        notes
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|note| words.iter().all(|w| note.contains(w)))
+            .map(str::to_owned)
     };
     let status =
-        lab.machine.wait_status(&format!("a note of {words}"), LIMIT, |status| found(status).is_some());
+        lab.machine.wait_status(&format!("a note of {words:?}"), LIMIT, |status| found(status).is_some());
     found(&status).expect("as was waited for")
 }
 
@@ -67,8 +71,11 @@ fn wait_table(lab: &Lab, name: &str, there: bool) {
     lab.machine.wait(&what, LIMIT, || (tables(lab).contains(&line) == there).then_some(()));
 }
 
+/// How many packets the fragment has counted, by the machine's own nft: an older one cannot read every table of a newer.
 fn seen(lab: &Lab) -> u64 {
-    lab.machine.netns().counter("inet uplinkd_count", "seen")
+    let text = lab.machine.cmd(&["nft", "list", "counter", "inet", "uplinkd_count", "seen"]).ok();
+    let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
+    words.nth(1).and_then(|number| number.parse().ok()).expect("nft prints the counter")
 }
 
 /// Makes connections to one host of the internet.
@@ -100,9 +107,8 @@ fn a_fragment_counts_breaks_is_mended_and_goes() {
     // A broken one leaves what was loaded in force, and keeps nobody else from being loaded.
     lab.machine.write(&format!("{FOLDER}/other.nft"), "chain a { counter accept; }\n");
     write(&lab, "count.nft", &counting("\ttcp dport rubbish accept"));
-    let note = noted(&lab, "/etc/uplinkd/nft.d/count.nft:5:");
+    let note = noted(&lab, &["/etc/uplinkd/nft.d/count.nft:5:12-18: Error: ", "stays in force"]);
     println!("note: {note}");
-    assert!(note.contains("Error: ") && note.contains("stays in force"), "{note}");
     wait_table(&lab, "other", true);
     counts(&lab);
     let checked = lab.machine.cmd(&["uplinkctl", "check"]);
@@ -113,7 +119,7 @@ fn a_fragment_counts_breaks_is_mended_and_goes() {
     );
     assert!(lab.machine.journal("uplinkd").contains("/etc/uplinkd/nft.d/count.nft:5:"));
     write(&lab, "count.nft", "chain a { accept; }\n}\ntable inet foreign {\n");
-    noted(&lab, "/etc/uplinkd/nft.d/count.nft:2: this } has no { before it");
+    noted(&lab, &["/etc/uplinkd/nft.d/count.nft:2: this } has no { before it"]);
     counts(&lab);
     assert!(!tables(&lab).contains("foreign"), "{}", tables(&lab));
 
@@ -157,7 +163,7 @@ fn tables_of_others_stay_and_ours_go_with_the_package() {
     lab.machine.nft("table inet uplinkd_mine { chain a { counter accept; }; }");
     lab.machine.wait_active(2);
     write(&lab, "mine.nft", "chain b { drop; }\n");
-    noted(&lab, "somebody else has a table inet uplinkd_mine");
+    noted(&lab, &["somebody else has a table inet uplinkd_mine"]);
     lab.machine.cmd(&["uplinkctl", "flush"]).ok();
     let left = tables(&lab);
     assert!(left.contains("uplinkd_mine") && !left.contains("uplinkd_count"), "{left}");
@@ -173,7 +179,7 @@ fn tables_of_others_stay_and_ours_go_with_the_package() {
 fn what_lies_behind_one_uplink_is_reached_by_it() {
     let lab = lab_or_skip!(spec());
     lab.machine.wait_active(2);
-    noted(&lab, "/etc/uplinkd/provider.routes:3: route: rubbish is not allowed");
+    noted(&lab, &["/etc/uplinkd/provider.routes:3: route: rubbish is not allowed"]);
     let (client, own) = (&lab.client().ns, lab.machine.netns());
     for ns in [client, own] {
         assert_eq!((to(ns, 4).isps(), to(ns, 5).isps()), (vec![2], vec![2]));

@@ -227,6 +227,8 @@ fn sections() -> impl Strategy<Value = String> {
         "match.interface = 'eth0'\nprefix = '2001:db8:1:a00::/56'",
         "match.interface = 'eth*'\nprefix = '2001:db8:1:b00::/56'\nnat6 = 'prefix'",
         "match.interface = 'wlan0'\nprefix = '2001:db8:1:c00::/56'\nnat6 = 'none'",
+        "match.interface = 'eth*'\nroutes = ['203.0.113.0/24', '10.2.0.0/16 via 192.0.2.99', '2001:db8:5::/48 via fe80::9']",
+        "match.interface = '*0'\nroutes = ['203.0.113.0/24', '198.51.100.53', '10.20.0.9 via 198.18.0.1', '2001:db8:6::/48']",
     ]);
     let sections = prop::collection::vec(section, 0..3);
     (sections, select(ROUTERS.to_vec())).prop_map(|(sections, router)| {

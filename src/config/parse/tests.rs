@@ -263,7 +263,7 @@ tier = "first"
     let expected = r#"x.toml:3:31: typ: no such key here; did you mean `type`? allowed: interface, connection, type, mac
     3 | match = { interface = "eth0", typ = "wifi" }
       |                               ^^^
-x.toml:4:1: wieght: no such key here; did you mean `weight`? allowed: match, name, weight, tier, metered, download, upload, quota, quota-day, quota-soft, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix
+x.toml:4:1: wieght: no such key here; did you mean `weight`? allowed: match, name, weight, tier, metered, download, upload, quota, quota-day, quota-soft, ignore, probes, quorum, probe-interval, probe-timeout, down-after, up-after, max-loss, max-latency, max-jitter, window, hold, failback, drain-time, nat6, prefix, routes
     4 | wieght = 2
       | ^^^^^^
 x.toml:5:10: weight: 300 is not allowed; a whole number from 1 to 256
