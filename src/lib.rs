@@ -118,6 +118,10 @@
 //! found at the cost of a few lookups, [`core::policy::ranges`] tells. All of it is a second nftables table, because it lives
 //! otherwise than the first: it is written anew, and never deleted, so that long lists and the memory of who is where stay.
 //!
+//! Where the method is the fastest response, that table remembers by which uplink a destination has answered first, and copies
+//! the first packet to one of which it knows nothing to the daemon, while the flow goes on. What a [`race`](core::race) may cost
+//! is decided there; `daemon::racing` has [`probes`] run it, and writes the winner into the table's map.
+//!
 //! What a policy enforces must not leak while nobody is there to prevent it. So a rule behind those by mark, and ahead of
 //! those by address, refuses what has the mark of such an uplink and found no way by it.
 //!

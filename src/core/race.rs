@@ -6,8 +6,8 @@
 //! lost with the daemon.
 //!
 //! Only an acceptance wins. A refusal is an answer too, but what stands near and filters refuses faster than anybody who is
-//! asked, and would lead all to where nothing works. Where two answer at the same moment, the one that the policy names
-//! first has won. Near-equals need no hysteresis: the next race for a destination is run after [`REMEMBERED`].
+//! asked, and would lead all to where nothing works. There are no ties, as the kernel hands us one answer after the other;
+//! and near-equals need no hysteresis, as the next race for a destination is run after [`REMEMBERED`].
 //!
 //! Decides who may be raced for, and how many at once. Refuses to know how a handshake is made, and reads no clock.
 

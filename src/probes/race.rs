@@ -1,8 +1,8 @@
 //! A race: handshakes with one address and port, by several uplinks at once, until the first is accepted.
 //!
-//! Nothing but handshakes is sent, and these are not completed. That an acceptance is one, and no stranger's guess, is seen to by the kernel, which
-//! chooses a sequence number that nobody can know (RFC 6528) and looks for it in the answer. What was accepted is reset, and
-//! never acknowledged. An answer that comes after the end finds no socket, and is reset by the kernel.
+//! Nothing but handshakes is sent, and these are not completed. That an acceptance is one, and no stranger's guess, is seen
+//! to by the kernel, which chooses a sequence number that nobody can know (RFC 6528) and looks for it in the answer. What was
+//! accepted is reset, and never acknowledged. An answer that comes after the end finds no socket, and is reset by the kernel.
 
 use std::net::SocketAddr;
 use std::time::Duration;
