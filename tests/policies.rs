@@ -57,6 +57,7 @@ fn table(config: &Config, verdict: impl Fn(usize) -> Verdict) -> PolicyTable {
             only: policy.uplinks.first().and_then(|name| {
                 Some(slot(["one", "two"].iter().position(|n| *n == name.as_str())? as u8 + 1))
             }),
+            cgroups: Vec::new(),
             verdict: PerFamily::from_fn(|_| verdict(place)),
         })
         .collect();

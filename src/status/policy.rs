@@ -18,6 +18,9 @@ pub struct PolicyStatus {
     pub method: String,
     /// What becomes of its traffic while none of its uplinks can carry it: `next`, `block` or `default`.
     pub on_failure: String,
+    /// The units and slices that it waits for, as no program of theirs runs.
+    #[serde(default)]
+    pub waits_for: Vec<String>,
     /// What becomes of its IPv4 traffic now.
     pub ipv4: PolicyLeg,
     /// What becomes of its IPv6 traffic now.
@@ -28,7 +31,7 @@ pub struct PolicyStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyLeg {
     /// `used`; or, while no uplink of it can carry it, and where it cannot be of this family, `next`, `blocked` or `default`;
-    /// or `off` while it is not its time.
+    /// or `off` while it is not its time, `waits` while there is no unit for which it is.
     pub state: String,
     /// The uplinks that new flows take.
     pub uplinks: Vec<String>,
@@ -57,6 +60,7 @@ impl PolicyStatus {
         let leg = |family: Family| {
             let state = match &policy.verdict[family] {
                 Verdict::Skip if !policy.in_time => "off",
+                Verdict::Skip if policy.waits => "waits",
                 Verdict::Skip => "next",
                 Verdict::Pass => "default",
                 Verdict::Refuse => "blocked",
@@ -75,6 +79,7 @@ impl PolicyStatus {
             origin: policy.origin.clone(),
             method: policy.way.to_string(),
             on_failure: policy.on_failure.to_string(),
+            waits_for: policy.waits_for.clone(),
             ipv4: leg(Family::V4),
             ipv6: leg(Family::V6),
         }
@@ -88,6 +93,7 @@ impl PolicyLeg {
             "used" => self.uplinks.join(", "),
             "next" => "next policy".to_owned(),
             "off" => "not now".to_owned(),
+            "waits" => "no such unit yet".to_owned(),
             "default" => "default route".to_owned(),
             other => other.to_owned(),
         }
