@@ -1,5 +1,6 @@
 //! The kernel's side: reads what is, applies what was decided, and decides nothing itself.
 
+pub mod cgroup;
 pub mod conntrack;
 pub mod counters;
 pub mod flows;

@@ -36,6 +36,8 @@ pub enum Nudge {
     Kernel(&'static str),
     /// Somebody touched our nft table.
     Nftables,
+    /// A control group came or went in which a policy's programs may be.
+    Units,
     /// The system bus was reached or lost.
     Bus,
     /// NetworkManager came, went, or changed something that matters.
@@ -51,6 +53,7 @@ impl fmt::Display for Nudge {
         f.write_str(match self {
             Nudge::Kernel(what) => what,
             Nudge::Nftables => "nftables",
+            Nudge::Units => "units",
             Nudge::Bus => "system bus",
             Nudge::NetworkManager => "NetworkManager",
             Nudge::Networkd => "systemd-networkd",

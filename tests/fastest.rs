@@ -54,7 +54,7 @@ async fn load(verdict: Verdict) {
     };
     let policy = &config.policies[0];
     let verdict = PerFamily::from_fn(|_| verdict.clone());
-    let standing = Standing { policy, interfaces: vec![], only: None, verdict };
+    let standing = Standing { policy, interfaces: vec![], cgroups: vec![], only: None, verdict };
     let table = PolicyTable::new(&around, &[standing], &config.prefixes);
     let over = nfnl::loaded().await.unwrap().policies;
     let text = table.text(over.as_ref());
@@ -230,7 +230,13 @@ fn who_has_won_is_kept_and_who_is_lost_leads_nobody() {
         // Another policy: all of it goes.
         let config = config::parse(Path::new("a.toml"), "[[policy]]\nmatch.ports = 1\n").unwrap();
         let policy = &config.policies[0];
-        let standing = Standing { policy, interfaces: vec![], only: None, verdict: PerFamily::default() };
+        let standing = Standing {
+            policy,
+            interfaces: vec![],
+            cgroups: vec![],
+            only: None,
+            verdict: PerFamily::default(),
+        };
         let table = PolicyTable::new(&Surroundings::default(), &[standing], &config.prefixes);
         nft::load(&table.text(nfnl::loaded().await.unwrap().policies.as_ref())).await.unwrap();
         let left = sh("nft list table inet uplinkd_policy");

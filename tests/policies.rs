@@ -65,6 +65,7 @@ fn table_amid(around: &Surroundings, config: &Config, verdict: impl Fn(usize) ->
             only: policy.uplinks.first().and_then(|name| {
                 Some(slot(["one", "two"].iter().position(|n| *n == name.as_str())? as u8 + 1))
             }),
+            cgroups: Vec::new(),
             verdict: PerFamily::from_fn(|_| verdict(place)),
         })
         .collect();

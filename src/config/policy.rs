@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::keys::{Key, Kind, Value};
 use super::matcher::Pattern;
 use crate::core::net::{MacAddr, UplinkName};
-use crate::core::policy::{Hours, OnFailure, Same, Way};
+use crate::core::policy::{Hours, OnFailure, Same, Unit, Way};
 
 /// What reading the configuration needs of the machine.
 pub trait Outside {
@@ -64,6 +64,8 @@ pub struct TrafficDraft {
     pub(super) mac: Vec<MacAddr>,
     pub(super) user: Vec<Account>,
     pub(super) group: Vec<Account>,
+    pub(super) unit: Vec<Named>,
+    pub(super) slice: Vec<Named>,
     pub(super) time: Vec<Hours>,
 }
 
@@ -79,6 +81,19 @@ pub(super) enum Place {
 pub(super) enum Account {
     Numbers(u32, u32),
     Name(String),
+}
+
+impl Account {
+    fn is_one(&self) -> bool {
+        !matches!(self, Account::Numbers(from, to) if from != to)
+    }
+}
+
+/// A unit, and whose it is where it is a user's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) user: Option<Account>,
+    pub(super) name: String,
 }
 
 /// The keys of a policy beside `match`.
@@ -160,7 +175,7 @@ const NETS: &str = "an address, a prefix like 192.0.2.0/24 or 2001:db8::/32, the
                     line, or a list of such";
 
 /// The keys of a policy's `match`.
-pub static TRAFFIC: [Key<TrafficDraft>; 10] = [
+pub static TRAFFIC: [Key<TrafficDraft>; 12] = [
     Key {
         name: "from",
         allowed: NETS,
@@ -225,6 +240,20 @@ pub static TRAFFIC: [Key<TrafficDraft>; 10] = [
         put: |draft, value| account(value).map(|group| draft.group.push(group)),
     },
     Key {
+        name: "unit",
+        allowed: Unit::ALLOWED,
+        help: "the systemd unit whose program sends it",
+        kind: Kind::Texts,
+        put: |draft, value| named(value, Unit::new).map(|unit| draft.unit.push(unit)),
+    },
+    Key {
+        name: "slice",
+        allowed: Unit::SLICES_ALLOWED,
+        help: "the systemd slice in which that program runs",
+        kind: Kind::Texts,
+        put: |draft, value| named(value, Unit::slice).map(|slice| draft.slice.push(slice)),
+    },
+    Key {
         name: "time",
         allowed: Hours::ALLOWED,
         help: "when it is sent",
@@ -235,6 +264,15 @@ pub static TRAFFIC: [Key<TrafficDraft>; 10] = [
 
 /// What `user` and `group` allow.
 const ACCOUNT: &str = "a name that this machine knows, a number, a range like 1000-1999, or a list of them";
+
+/// A unit of this kind; whose it is is looked up later.
+fn named(value: &Value, kind: fn(Option<u32>, &str) -> Option<Unit>) -> Option<Named> {
+    let (user, name) = match value.text()?.split_once('/') {
+        Some((user, name)) => (Some(account(&Value::Text(user.into())).filter(Account::is_one)?), name),
+        None => (None, value.text()?),
+    };
+    kind(None, name).map(|_| Named { user, name: name.to_owned() })
+}
 
 /// An address or a prefix; what lies beyond its length does not count.
 pub(super) fn net(text: &str) -> Option<IpNet> {
@@ -300,10 +338,10 @@ fn dscp(value: &Value) -> Option<u8> {
 }
 
 fn account(value: &Value) -> Option<Account> {
+    let name = || value.text().filter(|text| text.starts_with(|c: char| c.is_alphabetic() || c == '_'));
     // The last number stands for nobody.
-    if let Some((from, to)) = range(value, 0, u32::MAX - 1) {
-        return Some(Account::Numbers(from, to));
+    match range(value, 0, u32::MAX - 1) {
+        Some((from, to)) => Some(Account::Numbers(from, to)),
+        None => name().map(|name| Account::Name(name.to_owned())),
     }
-    let name = value.text().filter(|text| text.starts_with(|c: char| c.is_alphabetic() || c == '_'))?;
-    Some(Account::Name(name.to_owned()))
 }

@@ -14,7 +14,7 @@ use super::health::Connectivity;
 use super::layout::Slot;
 use super::net::{Device, Family, IfIndex, IfName, MacAddr, Metric, PerFamily, Pref, TableId};
 use super::nft::{FragmentName, Generation, LoadedPolicies};
-use super::policy::Moment;
+use super::policy::{Cgroup, Moment};
 use super::route::Route;
 use super::rule::Rule;
 use super::sysctl::Sysctl;
@@ -49,6 +49,8 @@ pub struct Observed {
     pub networkd: Option<Tending>,
     /// What time it is, where the machine is.
     pub moment: Moment,
+    /// The control groups of the units for which policies ask.
+    pub cgroups: Vec<Cgroup>,
     /// Managers, buses and offers that could not be asked or read, in words for the status.
     pub unheard: Vec<String>,
 }

@@ -10,6 +10,7 @@ pub mod hours;
 pub mod prefixes;
 pub mod ranges;
 pub mod running;
+pub mod unit;
 
 use std::fmt;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use ipnet::IpNet;
 
 pub use self::hours::{Hours, Moment};
 pub use self::prefixes::Prefixes;
+pub use self::unit::{Cgroup, Unit};
 use super::net::{Family, MacAddr, UplinkName};
 use crate::config::Pattern;
 
@@ -156,6 +158,10 @@ pub struct Traffic {
     pub user: Vec<(u32, u32)>,
     /// Groups of those programs.
     pub group: Vec<(u32, u32)>,
+    /// Units of systemd whose programs send it.
+    pub unit: Vec<Unit>,
+    /// Slices in which those programs are.
+    pub slice: Vec<Unit>,
     /// When it is sent; packets are not asked for that, the whole policy is in force or not.
     pub time: Vec<Hours>,
 }
@@ -182,7 +188,12 @@ impl Traffic {
 
     /// Only what programs of this machine send can match.
     pub fn is_own(&self) -> bool {
-        !self.user.is_empty() || !self.group.is_empty()
+        !self.user.is_empty() || !self.group.is_empty() || self.units().next().is_some()
+    }
+
+    /// The units and slices that it speaks of.
+    pub fn units(&self) -> impl Iterator<Item = &Unit> {
+        self.unit.iter().chain(&self.slice)
     }
 
     /// Whether this is the time for it.
@@ -200,8 +211,8 @@ impl Traffic {
     pub fn contradiction(&self) -> Option<String> {
         if self.is_behind() && self.is_own() {
             return Some(
-                "user and group are for this machine's own programs, interface and mac for what comes in; \
-                 nothing is both"
+                "user, group, unit and slice are for this machine's own programs, interface and mac for what comes \
+                 in; nothing is both"
                     .into(),
             );
         }

@@ -24,6 +24,7 @@ use crate::core::slots::Slots;
 use crate::core::tending::Tending;
 use crate::core::text::counted;
 use crate::core::uplink::Gateway;
+use crate::kernel::cgroup::{self, Cgroups};
 use crate::kernel::rtnl;
 use crate::sources::bus::BusState;
 use crate::state::{self, Directories, Memory};
@@ -63,6 +64,7 @@ pub(super) struct Rounds {
     last: Plan,
     forwards: PerFamily<bool>,
     gateways: Gateways,
+    cgroups: Cgroups,
     contest: Contest,
     /// What is said while somebody keeps taking away what is ours.
     fight: Option<String>,
@@ -84,12 +86,18 @@ impl Rounds {
             last: Plan::default(),
             forwards: PerFamily::default(),
             gateways,
+            cgroups: Cgroups::default(),
             contest: Contest::default(),
             fight: None,
             notes: Vec::new(),
             lacks_policies: false,
             unsaved: None,
         })
+    }
+
+    /// Has units looked for by one who hears when they come and go.
+    pub(super) fn hear_of_units(&mut self, cgroups: Cgroups) {
+        self.cgroups = cgroups;
     }
 
     /// Takes another configuration, from the next round on.
@@ -121,6 +129,16 @@ impl Rounds {
     async fn look(&mut self, bus: &BusState) -> Result<Look, rtnl::Error> {
         let mut look = self.world.observe(bus).await?;
         recall(&mut look.observed, &self.last.uplinks);
+        let units: Vec<_> =
+            self.config.policies.iter().flat_map(|one| one.traffic.units()).cloned().collect();
+        match self.cgroups.look(&units) {
+            Ok(groups) => look.observed.cgroups = groups,
+            Err(error) => {
+                let why =
+                    format!("units cannot be told apart, as {} is no hierarchy of cgroup v2", cgroup::ROOT);
+                look.observed.unheard.push(format!("{why}: {error}"));
+            }
+        }
         Ok(look)
     }
 

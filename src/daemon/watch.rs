@@ -5,6 +5,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::round::Gateways;
+use crate::kernel::cgroup::Cgroups;
 use crate::kernel::nfnl;
 use crate::kernel::rtnl::{self, Events};
 use crate::service::{self, BUS_NAME, Command};
@@ -42,6 +43,18 @@ async fn nftables(mut watch: nfnl::Watch, nudges: mpsc::Sender<Nudge>) {
             Err(error) => return warn!("nftables: {error}; its changes are noticed by the slow resync only"),
         }
     }
+}
+
+/// Starts to listen for units that come and go.
+pub(super) fn units(nudges: mpsc::Sender<Nudge>) -> Cgroups {
+    let heard = move || {
+        let _full = nudges.try_send(Nudge::Units);
+    };
+    let deaf = |error| warn!("units: {error}; those that come and go are noticed by the slow resync only");
+    Cgroups::watched(heard, deaf).unwrap_or_else(|error| {
+        deaf(error);
+        Cgroups::default()
+    })
 }
 
 /// Offers the D-Bus service on every connection to the bus that comes about; tells when the first attempt is over.

@@ -18,6 +18,9 @@ pub struct PolicyStatus {
     pub method: String,
     /// What becomes of its traffic while none of its uplinks can carry it: `next`, `block` or `default`.
     pub on_failure: String,
+    /// The units and slices that it waits for, as no program of theirs runs.
+    #[serde(default)]
+    pub waits_for: Vec<String>,
     /// What becomes of its IPv4 traffic now.
     pub ipv4: PolicyLeg,
     /// What becomes of its IPv6 traffic now.
@@ -28,8 +31,8 @@ pub struct PolicyStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyLeg {
     /// `used`; or, while no uplink of it can carry it, and where it cannot be of this family, `next`, `blocked` or `default`;
-    /// `off` while it is not its time; or `unloaded` where the kernel has not taken the table, so that nothing is moved or
-    /// held by it.
+    /// `off` while it is not its time; `waits` while there is no unit for which it is; or `unloaded` where the kernel has not
+    /// taken the table, so that nothing is moved or held by it.
     pub state: String,
     /// The uplinks that new flows take.
     pub uplinks: Vec<String>,
@@ -65,6 +68,7 @@ impl PolicyStatus {
         let leg = |family: Family| {
             let state = match &policy.verdict[family] {
                 Verdict::Skip if !policy.in_time => "off",
+                Verdict::Skip if policy.waits => "waits",
                 Verdict::Skip => "next",
                 Verdict::Pass => "default",
                 Verdict::Refuse => "blocked",
@@ -83,6 +87,7 @@ impl PolicyStatus {
             origin: policy.origin.clone(),
             method: policy.way.to_string(),
             on_failure: policy.on_failure.to_string(),
+            waits_for: policy.waits_for.clone(),
             ipv4: leg(Family::V4),
             ipv6: leg(Family::V6),
         }
@@ -97,6 +102,7 @@ impl PolicyLeg {
             "next" => "next policy".to_owned(),
             "off" => "not now".to_owned(),
             "unloaded" => "not in force".to_owned(),
+            "waits" => "no such unit yet".to_owned(),
             "default" => "default route".to_owned(),
             other => other.to_owned(),
         }

@@ -27,6 +27,7 @@ mod input;
 mod install;
 mod ipv6;
 mod manual;
+mod matches;
 mod metered;
 mod methods;
 mod netplan;

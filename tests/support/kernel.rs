@@ -239,6 +239,7 @@ impl Memory {
             moment: world.time.map(Moment::of).unwrap_or_default(),
             offers: world.offers.clone(),
             networkd: world.networkd.clone(),
+            cgroups: world.cgroups.clone(),
             unheard: world.unheard.clone(),
         }
     }

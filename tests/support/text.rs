@@ -30,6 +30,7 @@
 //! time 2026-11-21T19:00:00+01:00
 //! sysctl net/ipv4/conf/eth0/rp_filter 1
 //! networkd deletes                       # also: unread, spares; what it does to routes and rules of others
+//! cgroup system.slice/x.service 77       # a control group that is there, and its number
 //! unheard NetworkManager: no answer
 //! slot 1: name profile 6f1b… on eth0     # what the daemon remembers; also: interface eth0, name dsl; then: drained
 //!
@@ -57,6 +58,7 @@ use uplinkd::core::health::{Manual, Opinion, Standing};
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, Metric, TableId, Tos, Weight};
 use uplinkd::core::observed::{Address, Link, LinkFacts, Manager, Neighbour, Offer, Place, Profile, Stage};
+use uplinkd::core::policy::Cgroup;
 use uplinkd::core::quota::Usage;
 use uplinkd::core::route::RouteKey;
 use uplinkd::core::slots::Slots;
@@ -129,6 +131,9 @@ fn read<'a>(
                 "deletes" => Tending::of([], true),
                 other => panic!("{other}"),
             });
+        }
+        "cgroup" => {
+            world.cgroups.push(Cgroup { path: words.next().to_owned(), id: words.next().parse().unwrap() })
         }
         "unheard" => world.unheard.push(line.trim_start_matches("unheard ").to_owned()),
         "probing" => world.health.probing = true,

@@ -10,6 +10,7 @@ use uplinkd::core::health::Health;
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, PerFamily, TableId};
 use uplinkd::core::observed::{Address, Link, LinkFacts, Neighbour, Offer};
+use uplinkd::core::policy::Cgroup;
 use uplinkd::core::quota::Usage;
 use uplinkd::core::slots::Slots;
 use uplinkd::core::sysctl::Sysctl;
@@ -42,6 +43,8 @@ pub(crate) struct World {
     pub(crate) asked: BTreeMap<IfIndex, bool>,
     pub(crate) offers: Vec<Offer>,
     pub(crate) networkd: Option<Tending>,
+    /// The control groups that there are.
+    pub(crate) cgroups: Vec<Cgroup>,
     pub(crate) unheard: Vec<String>,
 }
 

@@ -10,14 +10,13 @@ use toml::de::{DeTable, DeValue};
 use super::{Document, Key, ReadPolicy};
 use crate::config::Origin;
 use crate::config::keys::Refusal;
-use crate::config::policy::{Account, Draft, POLICY, Place, TRAFFIC, TrafficDraft, net};
+use crate::config::policy::{Account, Draft, Named, POLICY, Place, TRAFFIC, TrafficDraft, net};
 use crate::config::problem::{Flaw, Source};
-use crate::core::policy::{OnFailure, Policy, Stick, Traffic, Way};
+use crate::core::policy::{OnFailure, Policy, Stick, Traffic, Unit, Way};
 use crate::core::text::counted;
 
 /// What `match` allows.
-const MATCH: &str =
-    "a table with at least one of from, to, interface, protocol, ports, dscp, mac, user, group, time";
+const MATCH: &str = "a table with at least one of from, to, interface, protocol, ports, dscp, mac, user, group, unit, slice, time";
 
 impl Document<'_> {
     pub(super) fn policy(&mut self, value: &Spanned<DeValue>) {
@@ -113,6 +112,8 @@ impl Document<'_> {
         let outside = self.outside;
         traffic.user = self.accounts("user", draft.user, table, |name| outside.user(name));
         traffic.group = self.accounts("group", draft.group, table, |name| outside.group(name));
+        traffic.unit = self.units("unit", draft.unit, table, Unit::new);
+        traffic.slice = self.units("slice", draft.slice, table, Unit::slice);
         let TrafficDraft { interface, protocol, ports, dscp, mac, time, .. } = draft;
         traffic = Traffic { interface, protocol, ports, dscp, mac, time, ..traffic };
         if let Some(why) = traffic.contradiction().filter(|_| self.flaws.len() == flaws) {
@@ -186,17 +187,53 @@ impl Document<'_> {
     ) -> Vec<(u32, u32)> {
         let mut numbers = Vec::new();
         for (account, item) in accounts.into_iter().zip(items(table, key)) {
-            match account {
-                Account::Numbers(from, to) => numbers.push((from, to)),
-                Account::Name(name) => match number(&name) {
-                    Some(one) => numbers.push((one, one)),
-                    None => {
-                        self.flaw(item.span(), format!("{key}: this machine has no {key} {name}"));
-                    }
-                },
-            }
+            numbers.extend(self.account(key, key, account, item, &number));
         }
         numbers
+    }
+
+    /// The numbers of one; `what` is a user or a group.
+    fn account(
+        &mut self,
+        key: &str,
+        what: &str,
+        account: Account,
+        item: &Spanned<DeValue>,
+        number: impl Fn(&str) -> Option<u32>,
+    ) -> Option<(u32, u32)> {
+        match account {
+            Account::Numbers(from, to) => Some((from, to)),
+            Account::Name(name) => {
+                let one = number(&name);
+                if one.is_none() {
+                    self.flaw(item.span(), format!("{key}: this machine has no {what} {name}"));
+                }
+                one.map(|one| (one, one))
+            }
+        }
+    }
+
+    /// The units that are named, those of users by the users' numbers.
+    fn units(
+        &mut self,
+        key: &'static str,
+        named: Vec<Named>,
+        table: &DeTable,
+        kind: fn(Option<u32>, &str) -> Option<Unit>,
+    ) -> Vec<Unit> {
+        let outside = self.outside;
+        let mut units = Vec::new();
+        for (Named { user, name }, item) in named.into_iter().zip(items(table, key)) {
+            let user = match user {
+                Some(user) => match self.account(key, "user", user, item, |name| outside.user(name)) {
+                    Some((number, _)) => Some(number),
+                    None => continue,
+                },
+                None => None,
+            };
+            units.extend(kind(user, &name));
+        }
+        units
     }
 }
 

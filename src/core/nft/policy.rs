@@ -15,6 +15,7 @@ mod criteria;
 mod fastest;
 mod guard;
 mod sticky;
+mod units;
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
@@ -30,7 +31,7 @@ use crate::core::layout::{MARK_MASK, Slot};
 use crate::core::net::{Family, IfName, PerFamily};
 use crate::core::policy::prefixes::{BY_ADDRESS, Prefixes, map};
 use crate::core::policy::ranges::Bits;
-use crate::core::policy::{Policy, Traffic, Way};
+use crate::core::policy::{Cgroup, Policy, Traffic, Way};
 use crate::core::text::hash;
 
 /// The name of the table, family `inet`.
@@ -59,6 +60,8 @@ pub struct Standing<'a> {
     pub interfaces: Vec<IfName>,
     /// The uplink that it enforces, also while that is away; none where nobody is called so, and for other methods.
     pub only: Option<Slot>,
+    /// The control groups of the units and slices that it speaks of, of those that there are.
+    pub cgroups: Vec<Cgroup>,
     /// What becomes of its traffic.
     pub verdict: PerFamily<Verdict>,
 }

@@ -16,7 +16,7 @@ use crate::core::net::{Family, IfName, PerFamily, TableId, UplinkName};
 use crate::core::nft::{PolicyTable, Standing, Surroundings, Verdict};
 use crate::core::observed::{Address, ForeignRule};
 use crate::core::policy::running::{Claim, Claims};
-use crate::core::policy::{Moment, ON_LINK_4, ON_LINK_6, OnFailure, Policy, Way};
+use crate::core::policy::{Cgroup, Moment, ON_LINK_4, ON_LINK_6, OnFailure, Policy, Traffic, Unit, Way};
 use crate::core::rule::{Rule, Selector};
 use crate::core::slots::Slots;
 use crate::core::uplink::Uplink;
@@ -34,6 +34,10 @@ pub struct PolicyPlan {
     pub on_failure: OnFailure,
     /// Whether this is its time.
     pub in_time: bool,
+    /// The units and slices that it waits for: none of their programs run.
+    pub waits_for: Vec<String>,
+    /// It is for units of which there is none.
+    pub waits: bool,
     /// What becomes of it now.
     pub verdict: PerFamily<Verdict>,
 }
@@ -55,9 +59,12 @@ pub(super) fn policies(
             policy,
             interfaces: interfaces(policy, observed),
             only: only(policy, slots),
-            verdict: PerFamily::from_fn(|f| match policy.traffic.is_in_time(observed.moment) {
-                true => verdict(policy, uplinks, &candidates[f], f),
-                false => Verdict::Skip,
+            cgroups: cgroups(&policy.traffic, observed),
+            verdict: PerFamily::from_fn(|f| {
+                match policy.traffic.is_in_time(observed.moment) && !waits(&policy.traffic, observed) {
+                    true => verdict(policy, uplinks, &candidates[f], f),
+                    false => Verdict::Skip,
+                }
             }),
         })
         .collect();
@@ -77,6 +84,14 @@ pub(super) fn policies(
         way: one.policy.way,
         on_failure: one.policy.on_failure,
         in_time: one.policy.traffic.is_in_time(observed.moment),
+        waits_for: one
+            .policy
+            .traffic
+            .units()
+            .filter(|unit| !is_there(unit, observed))
+            .map(Unit::to_string)
+            .collect(),
+        waits: waits(&one.policy.traffic, observed),
         verdict: one.verdict,
     };
     standing.into_iter().map(plan).collect()
@@ -153,6 +168,23 @@ fn ruled(observed: &Observed) -> impl Iterator<Item = (&ForeignRule, IfName)> {
     let decides = |rule: &&ForeignRule| rule.pref < MAIN_PREF && rule.table != Some(TableId::MAIN);
     let of = |rule: &ForeignRule| rule.iif.clone().filter(|name| name.as_str() != "lo");
     observed.foreign_rules.iter().filter(decides).filter_map(move |rule| Some((rule, of(rule)?)))
+}
+
+/// The control groups of the units that a policy speaks of.
+fn cgroups(traffic: &Traffic, observed: &Observed) -> Vec<Cgroup> {
+    let meant = |group: &&Cgroup| traffic.units().any(|unit| unit.is(&group.path));
+    observed.cgroups.iter().filter(meant).cloned().collect()
+}
+
+/// Whether programs of a unit run.
+fn is_there(unit: &Unit, observed: &Observed) -> bool {
+    observed.cgroups.iter().any(|group| unit.is(&group.path))
+}
+
+/// Whether nothing can match as long as none of its units, or none of its slices, is there.
+fn waits(traffic: &Traffic, observed: &Observed) -> bool {
+    let none = |units: &[Unit]| !units.is_empty() && !units.iter().any(|unit| is_there(unit, observed));
+    none(&traffic.unit) || none(&traffic.slice)
 }
 
 /// The prefixes to which nothing is moved: those on the links, and those that never leave one.

@@ -85,13 +85,27 @@ impl Claims {
 impl Traffic {
     /// What it asks for beside addresses, as text by which it is known.
     pub fn beside_addresses(&self) -> String {
-        let Traffic { from: _, to: _, interface, protocol, ports, dscp, mac, user, group, time: _ } = self;
-        format!("{interface:?} {protocol:?} {ports:?} {dscp:?} {mac:?} {user:?} {group:?}")
+        let Traffic {
+            from: _,
+            to: _,
+            interface,
+            protocol,
+            ports,
+            dscp,
+            mac,
+            user,
+            group,
+            unit,
+            slice,
+            time: _,
+        } = self;
+        format!("{interface:?} {protocol:?} {ports:?} {dscp:?} {mac:?} {user:?} {group:?} {unit:?} {slice:?}")
     }
 
     fn meets(&self, flow: &Running, is_own: bool) -> Met {
         // Each by name: what is asked for one day besides must be decided here.
-        let Traffic { from, to, interface, protocol, ports, dscp, mac, user, group, time: _ } = self;
+        let Traffic { from, to, interface, protocol, ports, dscp, mac, user, group, unit, slice, time: _ } =
+            self;
         let in_one = |nets: &[IpNet], ip| nets.is_empty() || nets.iter().any(|net| net.contains(&ip));
         let port = flow.port.filter(|_| WITH_PORTS.contains(&flow.protocol));
         let in_range = |port: u16| ports.iter().any(|(first, last)| (*first..=*last).contains(&port));
@@ -101,8 +115,9 @@ impl Traffic {
             && (ports.is_empty() || port.is_some_and(in_range))
             && !(is_own && self.is_behind())
             && !(!is_own && self.is_own());
-        let all_told =
-            interface.is_empty() && dscp.is_empty() && mac.is_empty() && user.is_empty() && group.is_empty();
+        let of_sender = interface.is_empty() && dscp.is_empty() && mac.is_empty();
+        let of_program = user.is_empty() && group.is_empty() && unit.is_empty() && slice.is_empty();
+        let all_told = of_sender && of_program;
         match (met, all_told) {
             (false, _) => Met::Not,
             (true, true) => Met::Surely,

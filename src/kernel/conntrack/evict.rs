@@ -27,17 +27,10 @@ const CTA_ID: u16 = 12;
 pub(super) const CTA_TUPLE_PROTO: u16 = 2;
 pub(super) const CTA_IP_V4_SRC: u16 = 1;
 pub(super) const CTA_IP_V6_SRC: u16 = 3;
-<<<<<<< HEAD
 pub(super) const CTA_PROTO_SRC_PORT: u16 = 2;
 pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
 pub(super) const CTA_PROTOINFO_TCP: u16 = 1;
 pub(super) const CTA_PROTOINFO_TCP_STATE: u16 = 1;
-=======
-const CTA_PROTO_SRC_PORT: u16 = 2;
-pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
-const CTA_PROTOINFO_TCP: u16 = 1;
-const CTA_PROTOINFO_TCP_STATE: u16 = 1;
->>>>>>> fix-policy
 
 /// ESTABLISHED, FIN_WAIT, CLOSE_WAIT (`enum tcp_conntrack`, linux/netfilter/nf_conntrack_tcp.h): the near end may
 /// still wait for something. One that only tries to connect repeats its SYN anyway.

@@ -70,6 +70,10 @@ fn accounts_and_links_are_looked_up() {
         (own.traffic.user, own.traffic.group),
         (vec![(1000, 1000), (0, 0), (2000, 2999)], vec![(50, 50)])
     );
+    let units = policy("match = { unit = ['nginx', 'alice/x@1.scope', '7/y.service'], slice = 'system' }");
+    let said = |units: &[Unit]| units.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(said(&units.traffic.unit), ["nginx.service", "1000/x@1.scope", "7/y.service"]);
+    assert_eq!(said(&units.traffic.slice), ["system.slice"]);
     let behind = policy("match = { interface = ['lan*', 'wg0'], mac = '02-00-5E-00-53-01' }");
     assert_eq!((behind.traffic.interface.len(), behind.traffic.mac.len()), (2, 1));
     assert_eq!(
@@ -82,8 +86,7 @@ fn accounts_and_links_are_looked_up() {
 
 #[test]
 fn an_empty_match_and_one_that_contradicts_itself_are_refused() {
-    const MATCHES: &str =
-        "a table with at least one of from, to, interface, protocol, ports, dscp, mac, user, group, time";
+    const MATCHES: &str = "a table with at least one of from, to, interface, protocol, ports, dscp, mac, user, group, unit, slice, time";
     assert_eq!(wrong("uplinks = 'dsl'"), [format!("x.toml:1:1: match: missing; {MATCHES}")]);
     assert_eq!(wrong("match = {}"), [format!("x.toml:2:9: match: {{}} is not allowed; {MATCHES}")]);
     for (matcher, why) in [
@@ -91,7 +94,7 @@ fn an_empty_match_and_one_that_contradicts_itself_are_refused() {
         ("{ protocol = 'icmp', ports = 80 }", "ports: the protocol has none"),
         (
             "{ user = 'alice', interface = 'lan' }",
-            "user and group are for this machine's own programs, interface and mac for what comes in; nothing is both",
+            "user, group, unit and slice are for this machine's own programs, interface and mac for what comes in; nothing is both",
         ),
     ] {
         assert_eq!(
@@ -130,6 +133,15 @@ fn what_is_not_allowed_is_told_with_what_is() {
         ("match.to = '/lists/none'", "2:12: to: /lists/none cannot be read: no such file"),
         ("match.to = ['10.0.0.1', '/lists/empty']", "2:25: to: /lists/empty holds no prefix"),
         ("match.user = ['alice', 'bob']", "2:24: user: this machine has no user bob"),
+        ("match.unit = ['bob/x.service']", "2:15: unit: this machine has no user bob"),
+        (
+            "match.unit = ['nginx', 'system.slice']",
+            "2:24: unit: 'system.slice' is not allowed; the name of a service, scope, socket, mount or swap unit like nginx.service, with the name or number of a user and a slash ahead of it where it is that user's own, or a list of them",
+        ),
+        (
+            "match.slice = '1000-1999/app.slice'",
+            "2:15: slice: '1000-1999/app.slice' is not allowed; the name of a slice like system.slice, with the name or number of a user and a slash ahead of it where it is that user's own, or a list of them",
+        ),
         ("match.group = 'wheel'", "2:15: group: this machine has no group wheel"),
         (
             "match.ports = [1, 0]",
@@ -149,7 +161,7 @@ fn what_is_not_allowed_is_told_with_what_is() {
         ),
         (
             "match.form = '10.0.0.1'",
-            "2:7: form: no such key here; did you mean `from`? allowed: from, to, interface, protocol, ports, dscp, mac, user, group, time",
+            "2:7: form: no such key here; did you mean `from`? allowed: from, to, interface, protocol, ports, dscp, mac, user, group, unit, slice, time",
         ),
     ] {
         let text = if text.contains("match") { text.to_owned() } else { format!("{text}\nmatch.ports = 1") };

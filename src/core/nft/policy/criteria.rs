@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Standing, chain, keep};
+use super::{Standing, chain, keep, units};
 use crate::core::net::Family;
 use crate::core::nft::joined;
 use crate::core::policy::prefixes::{indifferent, map};
@@ -77,7 +77,7 @@ pub(super) static BEHIND: [Criterion; 2] = [
 ];
 
 /// What only packets have that this machine sends.
-pub(super) static OWN: [Criterion; 2] = [
+pub(super) static OWN: [Criterion; 4] = [
     Criterion {
         name: "user",
         asks: |t| !t.user.is_empty(),
@@ -87,6 +87,16 @@ pub(super) static OWN: [Criterion; 2] = [
         name: "group",
         asks: |t| !t.group.is_empty(),
         rules: |round, looked| looked.up("meta skgid", round.ranges(|t| t.group.clone())),
+    },
+    Criterion {
+        name: "unit",
+        asks: |t| !t.unit.is_empty(),
+        rules: |round, looked| units::rules(round, looked, |t| &t.unit),
+    },
+    Criterion {
+        name: "slice",
+        asks: |t| !t.slice.is_empty(),
+        rules: |round, looked| units::rules(round, looked, |t| &t.slice),
     },
 ];
 
@@ -111,6 +121,11 @@ impl<'a> Round<'a> {
     pub(super) fn all(standing: &'a [Standing<'a>]) -> Vec<Self> {
         let rounds = standing.chunks(Bits::COUNT).enumerate();
         rounds.map(|(number, standing)| Round { number, standing }).collect()
+    }
+
+    /// The policies that are looked at, in their order.
+    pub(super) fn standing(&self) -> &[Standing<'a>] {
+        self.standing
     }
 
     /// The chains of the criteria for which anybody asks; notes what they leave.
@@ -192,13 +207,14 @@ impl<'a> Round<'a> {
 }
 
 /// Looks up values, and notes what they leave.
-struct Looked<'k> {
+pub(super) struct Looked<'k> {
     any: Bits,
     kept: &'k mut BTreeSet<Bits>,
 }
 
 impl Looked<'_> {
-    fn goto(&mut self, bits: Bits) -> String {
+    /// The verdict that leaves these, and those that do not ask.
+    pub(super) fn goto(&mut self, bits: Bits) -> String {
         let left = bits.with(self.any);
         self.kept.insert(left);
         format!("goto {}", keep(left))
