@@ -115,7 +115,8 @@
 //! otherwise than the first: it is written anew, and never deleted, so that long lists and the memory of who is where stay.
 //!
 //! What a policy enforces must not leak while nobody is there to prevent it. So a rule behind those by mark, and ahead of
-//! those by address, refuses what has the mark of such an uplink and found no way by it.
+//! those by address, refuses what has the mark of such an uplink and found no way by it. And because routes of main are ahead
+//! of marks, whatever is about to leave by another uplink is looked at once more, where it is known that it will.
 //!
 //! # Ownership
 //!

@@ -100,7 +100,7 @@ impl Traffic {
             && (protocol.is_empty() || protocol.contains(&flow.protocol))
             && (ports.is_empty() || port.is_some_and(in_range))
             && !(is_own && self.is_behind())
-            && !(!is_own && self.is_own());
+            && (is_own || !self.is_own());
         let all_told =
             interface.is_empty() && dscp.is_empty() && mac.is_empty() && user.is_empty() && group.is_empty();
         match (met, all_told) {
