@@ -123,7 +123,8 @@
 //! is decided there; `daemon::racing` has [`probes`] run it, and writes the winner into the table's map.
 //!
 //! What a policy enforces must not leak while nobody is there to prevent it. So a rule behind those by mark, and ahead of
-//! those by address, refuses what has the mark of such an uplink and found no way by it.
+//! those by address, refuses what has the mark of such an uplink and found no way by it. And because routes of main are ahead
+//! of marks, whatever is about to leave by another uplink is looked at once more, where it is known that it will.
 //!
 //! # Ownership
 //!

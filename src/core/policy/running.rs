@@ -114,7 +114,7 @@ impl Traffic {
             && (protocol.is_empty() || protocol.contains(&flow.protocol))
             && (ports.is_empty() || port.is_some_and(in_range))
             && !(is_own && self.is_behind())
-            && !(!is_own && self.is_own());
+            && (is_own || !self.is_own());
         let of_sender = interface.is_empty() && dscp.is_empty() && mac.is_empty();
         let of_program = user.is_empty() && group.is_empty() && unit.is_empty() && slice.is_empty();
         let all_told = of_sender && of_program;

@@ -62,7 +62,7 @@ pub(super) fn guard(around: &Surroundings, policies: &[Standing], rounds: &[Roun
         }
     }
     let clean = "meta mark set 0".to_owned();
-    text += &chain(JUDGED_FREE, &[clean.clone()]);
+    text += &chain(JUDGED_FREE, std::slice::from_ref(&clean));
     for only in &slots {
         text += &chain(&judged_only(*only), &[clean.clone(), format!("goto {}", only_chain(*only))]);
     }
