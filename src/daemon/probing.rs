@@ -68,7 +68,6 @@ impl Probing {
             manual: self.manual.clone(),
             leaving: self.leaving.due(now),
             vacated: self.vacated.due(now),
-            ..Health::default()
         }
     }
 

@@ -137,7 +137,7 @@ mod tests {
         let (state, _runtime, dirs) = folders("counted-badly");
         let mut bad = note(9);
         bad["value"]["day"] = json!(99);
-        state.write("quotas.json", &json!({ "1": bad, "2": note(100), "99": note(1) }).to_string());
+        state.write("quotas.json", json!({ "1": bad, "2": note(100), "99": note(1) }).to_string());
         assert_eq!(found(&dirs), (book(json!({ "2": note(100) })), Some(Place::Disk), 1));
         assert!(state.path("quotas.json.corrupt").exists(), "nothing is written over it");
     }
