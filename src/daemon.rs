@@ -109,12 +109,9 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let bus = Bus::start(nudger.clone());
     let (tell_offered, offered) = oneshot::channel();
     tokio::spawn(watch::serve(bus.watch(), orders, tell_offered));
-    let cgroups = watch::units(nudger.clone());
-    let (gateways, listener) = watch::kernel(nudger)?;
-    let mut rounds = Rounds::new(&options.dirs, config, gateways)?;
-    rounds.hear_of_units(cgroups);
+    let (heard, listener) = watch::kernel(nudger)?;
     let mut daemon = Daemon {
-        rounds,
+        rounds: Rounds::new(&options.dirs, config, heard)?,
         probing: Probing::new(state::load_manual(&options.dirs)),
         metering: Metering::new(state::load_learned(&options.dirs), state::load_choices(&options.dirs)),
         quotas: Quotas::new(&options.dirs),

@@ -34,6 +34,13 @@ use crate::world::{Hearing, Look, World, chain};
 /// Gateways whose neighbour entries matter; shared with the one who listens to the kernel.
 pub(super) type Gateways = Arc<Mutex<Vec<IpAddr>>>;
 
+/// What is shared with those who listen.
+#[derive(Default)]
+pub(super) struct Heard {
+    pub(super) gateways: Gateways,
+    pub(super) cgroups: Cgroups,
+}
+
 /// What is said before the first look.
 const TOO_EARLY: &str = "the first look is not over yet; try again";
 
@@ -77,7 +84,7 @@ pub(super) struct Rounds {
 
 impl Rounds {
     /// Opens the outside.
-    pub(super) fn new(dirs: &Directories, config: Config, gateways: Gateways) -> Result<Self, super::Error> {
+    pub(super) fn new(dirs: &Directories, config: Config, heard: Heard) -> Result<Self, super::Error> {
         Ok(Rounds {
             world: World::open(dirs)?,
             dirs: dirs.clone(),
@@ -85,19 +92,14 @@ impl Rounds {
             slots: None,
             last: Plan::default(),
             forwards: PerFamily::default(),
-            gateways,
-            cgroups: Cgroups::default(),
+            gateways: heard.gateways,
+            cgroups: heard.cgroups,
             contest: Contest::default(),
             fight: None,
             notes: Vec::new(),
             lacks_policies: false,
             unsaved: None,
         })
-    }
-
-    /// Has units looked for by one who hears when they come and go.
-    pub(super) fn hear_of_units(&mut self, cgroups: Cgroups) {
-        self.cgroups = cgroups;
     }
 
     /// Takes another configuration, from the next round on.

@@ -4,7 +4,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::round::Gateways;
+use super::round::{Gateways, Heard};
 use crate::kernel::cgroup::Cgroups;
 use crate::kernel::nfnl;
 use crate::kernel::rtnl::{self, Events};
@@ -14,10 +14,9 @@ use crate::sources::bus::BusState;
 use crate::world::chain;
 
 /// Starts to listen to the kernel. The task ends when the kernel can be heard no longer, and tells why.
-pub(super) fn kernel(
-    nudges: mpsc::Sender<Nudge>,
-) -> Result<(Gateways, JoinHandle<rtnl::Error>), rtnl::Error> {
+pub(super) fn kernel(nudges: mpsc::Sender<Nudge>) -> Result<(Heard, JoinHandle<rtnl::Error>), rtnl::Error> {
     let gateways = Gateways::default();
+    let cgroups = units(nudges.clone());
     let mut events = Events::open()?;
     let (routing, watched) = (nudges.clone(), gateways.clone());
     let listener = tokio::spawn(async move {
@@ -33,7 +32,7 @@ pub(super) fn kernel(
         Ok(watch) => drop(tokio::spawn(nftables(watch, nudges))),
         Err(error) => warn!("nftables: {}; its changes are noticed by the slow resync only", chain(&error)),
     }
-    Ok((gateways, listener))
+    Ok((Heard { gateways, cgroups }, listener))
 }
 
 async fn nftables(mut watch: nfnl::Watch, nudges: mpsc::Sender<Nudge>) {
@@ -46,7 +45,7 @@ async fn nftables(mut watch: nfnl::Watch, nudges: mpsc::Sender<Nudge>) {
 }
 
 /// Starts to listen for units that come and go.
-pub(super) fn units(nudges: mpsc::Sender<Nudge>) -> Cgroups {
+fn units(nudges: mpsc::Sender<Nudge>) -> Cgroups {
     let heard = move || {
         let _full = nudges.try_send(Nudge::Units);
     };
