@@ -85,8 +85,10 @@
 //! Who can be used, health says; who is used, a [`Method`](core::balance::Method). Most need nothing but tiers, weights and
 //! metrics. Others go by figures that change with every second, and what follows from these must not: so a
 //! [`Chooser`](core::balance::Chooser) for each family, pure and with the time as an argument, weighs them and changes its
-//! mind upon lasting evidence alone. `daemon::metering` keeps them. `daemon::sampler` reads the counters of all links, once
-//! a second where there is something to choose or to count by them, or somebody asks, and seldom else.
+//! mind upon lasting evidence alone. The default route is one who asks for a choice, and each policy is another; those that
+//! ask the same of the same uplinks share it ([`Pool`](core::balance::Pool)). `daemon::metering` keeps them.
+//! `daemon::sampler` reads the counters of all links, once a second where there is something to choose or to count by them, or
+//! somebody asks, and seldom else.
 //!
 //! A choice is an order, and not a set: the plan takes the first of it that can be used, so that an outage is acted upon in
 //! the round that finds it. And it is no verdict: who was not chosen is as good as who was, so what runs over it stays. What is

@@ -308,7 +308,7 @@ impl Standing<'_> {
                     format!("goto {}", Sticky::new(&self.policy.name, stick, family, shares).chain())
                 }
                 Way::Fastest => format!("goto {}", Fastest::new(&self.policy.name, family, shares).chain()),
-                Way::Weighted | Way::Priority | Way::Enforced => by_turns(shares),
+                Way::By(_) | Way::Enforced => by_turns(shares),
             };
             rules.push(format!("meta nfproto {family} {take}"));
         }

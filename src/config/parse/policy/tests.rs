@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::parse::resolve;
 use crate::config::{Config, Outside};
+use crate::core::balance::Method;
 use crate::core::policy::Same;
 
 /// A machine with two lists, and one user.
@@ -78,7 +79,7 @@ fn accounts_and_links_are_looked_up() {
     assert_eq!((behind.traffic.interface.len(), behind.traffic.mac.len()), (2, 1));
     assert_eq!(
         (behind.name.as_str(), behind.way, behind.on_failure),
-        ("policy-1", Way::Weighted, OnFailure::Default)
+        ("policy-1", Way::By(Method::Weighted), OnFailure::Default)
     );
     let enforced = policy("match.ports = 25\nmethod = 'enforced'\nuplinks = 'dsl'");
     assert_eq!(enforced.on_failure, OnFailure::Block);
@@ -109,7 +110,7 @@ fn what_is_not_allowed_is_told_with_what_is() {
     for (text, told) in [
         (
             "method = 'quickest'",
-            "2:10: method: 'quickest' is not allowed; weighted, priority, enforced, persistence or fastest",
+            "2:10: method: 'quickest' is not allowed; weighted, priority, overflow, least-used, lowest-latency, enforced, persistence or fastest",
         ),
         ("on-failure = 'wait'", "2:14: on-failure: 'wait' is not allowed; next, block or default"),
         (
