@@ -94,14 +94,8 @@ fn settled(count: u8, config: &Config) -> (Observed, Slots) {
             });
         }
     }
-    let plan = plan(
-        config,
-        &observed,
-        &Slots::default(),
-        &Health::default(),
-        &Choices::default(),
-        &BTreeMap::new(),
-    );
+    let plan =
+        plan(config, &observed, &Slots::default(), &Health::default(), &Choices::default(), &BTreeMap::new());
     observed.kernel.rules = plan.desired.rules.iter().cloned().collect();
     observed.kernel.routes = plan.desired.routes.iter().cloned().collect();
     observed.kernel.ruleset = plan.desired.ruleset.as_ref().map(|ruleset| ruleset.generation());

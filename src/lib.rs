@@ -124,6 +124,10 @@
 //! the first packet to one of which it knows nothing to the daemon, while the flow goes on. What a [`race`](core::race) may cost
 //! is decided there; `daemon::racing` has [`probes`] run it, and writes the winner into the table's map.
 //!
+//! Which uplink is the better one, a policy sees with its own eyes, so the flows of each are called back by themselves. The
+//! mark of a flow has room for its uplink alone; whose it is, bits of its conntrack label tell
+//! ([`Label`](core::policy::Label)).
+//!
 //! What a policy enforces must not leak while nobody is there to prevent it. So a rule behind those by mark, and ahead of
 //! those by address, refuses what has the mark of such an uplink and found no way by it.
 //!

@@ -4,6 +4,7 @@
 //! the balanced default sits in main, and why none of our rules takes everything, is told in the crate's
 //! documentation.
 
+mod customer;
 mod detour;
 mod family;
 mod fragments;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::customer::{Customer, Served};
 use self::family::FamilyPlan;
 use self::groups::groups;
 use self::nat6::Sources;
@@ -27,7 +29,7 @@ pub use self::policy::{Picks, PolicyPlan};
 use self::resolvers::Resolvers;
 pub use self::router::RouterPlan;
 use self::sysctls::sysctls;
-use super::balance::{Choices, Method, Pool};
+use super::balance::{Choices, Method, Pick, Pool};
 use super::diff::Desired;
 use super::discover::{Found, discover};
 use super::health::Health;
@@ -115,7 +117,7 @@ pub fn plan(
                 part.tell_who_leads();
             }
             part.balanced_default(&active[family], config.all_down);
-            part.moves(&active[family], health, &shared);
+            part.moves(&active[family], health, &policies, &shared);
             if !active[family].is_empty() || config.all_down != AllDown::Block {
                 part.resolvers(&resolvers);
             }
@@ -266,6 +268,18 @@ impl Plan {
         let dead_end =
             |route: &Route| route.key.table == BALANCED_TABLE && route.key.dest == family.default_prefix();
         self.desired.routes.iter().any(|route| dead_end(route) && route.hops.is_empty())
+    }
+
+    /// Who gives flows to uplinks, and to which now.
+    pub fn served(&self) -> impl Iterator<Item = Served> {
+        let pick = |f| Pick { active: self.active[f].clone(), ready: self.ready[f].clone() };
+        let usual = Served { customer: Customer::Usual, picks: PerFamily::from_fn(pick), failback: None };
+        let policies = self.policies.iter().map(|policy| Served {
+            customer: Customer::Policy(policy.name.clone()),
+            picks: policy.picks.clone(),
+            failback: policy.failback,
+        });
+        std::iter::once(usual).chain(policies)
     }
 
     /// The name of the uplink that has a slot.

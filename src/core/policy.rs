@@ -7,6 +7,7 @@
 //! Refuses to know how it was written, and how packets are looked at.
 
 pub mod hours;
+pub mod label;
 pub mod prefixes;
 pub mod ranges;
 pub mod running;
@@ -18,10 +19,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::hours::{Hours, Moment};
+pub use self::label::Label;
 pub use self::prefixes::Prefixes;
 pub use self::unit::{Cgroup, Unit};
 use super::balance::{Method, Pool};
 use super::net::{Family, MacAddr, UplinkName};
+use super::uplink::Failback;
 use crate::config::Pattern;
 
 /// One policy.
@@ -39,6 +42,9 @@ pub struct Policy {
     pub uplinks: Vec<UplinkName>,
     /// What becomes of its traffic while none of them can carry it.
     pub on_failure: OnFailure,
+    /// What becomes of its running flows on an uplink that lives on while a better one is there; none said: what that
+    /// uplink says.
+    pub failback: Option<Failback>,
     /// What of its lists was left out, in words for the status.
     pub notes: Vec<String>,
 }
@@ -261,6 +267,7 @@ impl Policy {
             way: Way::default(),
             uplinks: Vec::new(),
             on_failure: OnFailure::Default,
+            failback: None,
             notes: Vec::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::ctl::Ctl;
 use crate::kit::address::ECHO;
-use crate::kit::{Lab, Load, Spec, UdpFlow, Via, lab_or_skip};
+use crate::kit::{HeldTcp, Lab, Load, Spec, UdpFlow, Via, lab_or_skip};
 use crate::policies::{all_by, echo4, some_by_both, spec};
 use crate::watch::{rest, seconds, to, until};
 
@@ -104,4 +104,48 @@ fn a_lowest_latency_policy_moves_beside_a_weighted_default() {
     goes_by(&lab, 2, "now this one is");
     let call = call.stop();
     assert_eq!((call.ways().len(), call.lost()), (1, 0), "a running flow: {}", call.summary());
+}
+
+/// A policy whose uplink has failed and is back calls its own flows back, as its own failback says; those that the default
+/// route gave to the other uplink stay there.
+#[test]
+fn failback_of_a_policy_moves_its_flows_and_no_others() {
+    let lab = lab_or_skip!(spec(
+        "[[uplink]]\nmatch.interface = 'eth*'\nhold = '0s'\nfailback = 'keep'\n\n\
+         [[policy]]\nname = 'some'\nmatch.to = '203.0.113.0/28'\nmethod = 'priority'\nuplinks = ['two', 'one']\n\
+         failback = 'drain'\ndrain-time = '5s'\n"
+    ));
+    lab.machine.wait_both_families();
+    goes_by(&lab, 2, "both are well");
+    lab.isp(2).silent(true);
+    uses(&lab, "one");
+    let (ns, own) = (&lab.client().ns, lab.machine.netns());
+    let call = |n| UdpFlow::start(ns, &Via::any(), to(n, ECHO), Duration::from_millis(50));
+    let (called, other) = (call(5), call(30));
+    let held = |ns, n| HeldTcp::connect(ns, &Via::any(), to(n, ECHO)).expect("connects");
+    let [mut client, mut router] = [ns, own].map(|ns| held(ns, 6));
+    let [mut others_client, mut others_router] = [ns, own].map(|ns| held(ns, 31));
+    lab.isp(2).silent(false);
+    uses(&lab, "two");
+    let back = Instant::now();
+    rest(2000);
+    for (who, tcp) in [("client", &mut client), ("router", &mut router)] {
+        tcp.ping(seconds(3)).unwrap_or_else(|error| panic!("{who}: ended before its time: {error}"));
+    }
+    for (who, tcp) in [("client", &mut client), ("router", &mut router)] {
+        let ends = lab.machine.wait(who, seconds(40), || tcp.ping(seconds(1)).err());
+        println!(
+            "policy, drain: FIGURE {who}: {ends} {:.1?} after the better one was in use",
+            back.elapsed()
+        );
+    }
+    assert!(back.elapsed() >= seconds(4), "{:?}", back.elapsed());
+    for (who, tcp) in [("client", &mut others_client), ("router", &mut others_router)] {
+        tcp.ping(seconds(3)).unwrap_or_else(|error| panic!("{who}: what no policy is for: {error}"));
+    }
+    let (called, other) = (called.stop(), other.stop());
+    println!("policy, drain: the call of the policy went {:?}", called.ways());
+    let ways: Vec<_> = called.ways().iter().map(|way| way.isp).collect();
+    assert_eq!((ways, other.ways().len()), (vec![Some(1), Some(2)], 1), "{}", other.summary());
+    assert!(called.lost() <= 10 && other.lost() == 0, "{}, {}", called.summary(), other.summary());
 }

@@ -13,7 +13,7 @@ use super::Method;
 use super::choice::{Candidate, Choice, active, candidates, ready};
 use crate::core::layout::Slot;
 use crate::core::net::{Family, PerFamily, Tier, UplinkName};
-use crate::core::uplink::Uplink;
+use crate::core::uplink::{Rank, Uplink};
 
 /// A method, and among whom it chooses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -53,10 +53,11 @@ impl Pool {
         let found = named.filter_map(|(place, name)| {
             let uplink = uplinks.iter().find(|uplink| uplink.name == *name)?;
             let preference = uplink.legs[family].preference()?;
-            Some(Candidate { slot: uplink.slot, preference, tier: self.tier_of(place) })
+            let rank = Rank { preference, spared: false, tier: self.tier_of(place) };
+            Some(Candidate { slot: uplink.slot, rank })
         });
         let mut found: Vec<_> = found.collect();
-        found.sort_by_key(|candidate| candidate.preference);
+        found.sort_by_key(|candidate| candidate.rank.preference);
         found
     }
 

@@ -19,7 +19,7 @@ use crate::core::policy::running::{Claim, Claims};
 use crate::core::policy::{Cgroup, Moment, ON_LINK_4, ON_LINK_6, OnFailure, Policy, Traffic, Unit, Way};
 use crate::core::rule::{Rule, Selector};
 use crate::core::slots::Slots;
-use crate::core::uplink::Uplink;
+use crate::core::uplink::{Failback, Uplink};
 
 /// What is chosen for whom.
 pub type Picks = BTreeMap<Pool, PerFamily<Pick>>;
@@ -41,8 +41,12 @@ pub struct PolicyPlan {
     pub waits_for: Vec<String>,
     /// It is for units of which there is none.
     pub waits: bool,
+    /// What becomes of its running flows on an uplink that lives on while a better one of its own is there.
+    pub failback: Option<Failback>,
     /// What becomes of it now.
     pub verdict: PerFamily<Verdict>,
+    /// Which uplinks carry what is new of it, those of the default route where it goes by that.
+    pub picks: PerFamily<Pick>,
 }
 
 /// Plans them all.
@@ -84,6 +88,14 @@ pub(super) fn policies<'a>(
     let begins = table.begins_to_enforce(observed.kernel.policies.as_ref());
     desired.claims = begins.then(|| claims(&standing, observed, uplinks));
     desired.policies = Some(table);
+    let usual = picks.get(&Pool::of_all(config.method)).cloned().unwrap_or_default();
+    let own = |one: &Standing, family| match one.verdict[family] {
+        Verdict::Take(_) => {
+            picks.get(&one.policy.pool()).map(|picks| picks[family].clone()).unwrap_or_default()
+        }
+        Verdict::Pass => usual[family].clone(),
+        Verdict::Skip | Verdict::Refuse => Pick::default(),
+    };
     let plan = |one: Standing| PolicyPlan {
         name: one.policy.name.clone(),
         origin: one.policy.origin.clone(),
@@ -98,6 +110,8 @@ pub(super) fn policies<'a>(
             .map(Unit::to_string)
             .collect(),
         waits: waits(&one.policy.traffic, observed),
+        failback: one.policy.failback,
+        picks: PerFamily::from_fn(|family| own(&one, family)),
         verdict: one.verdict,
     };
     standing.into_iter().map(plan).collect()
@@ -250,4 +264,21 @@ fn unknown_uplink(policy: &Policy, name: &UplinkName, slots: &Slots) -> String {
         policy.origin,
         if known.is_empty() { "none yet" } else { &known }
     )
+}
+
+#[cfg(test)]
+impl PolicyPlan {
+    /// One that does nothing, for tests.
+    pub(crate) fn example(name: &str) -> Self {
+        PolicyPlan {
+            name: name.to_owned(),
+            origin: "uplinkd.toml:1".to_owned(),
+            way: Way::default(),
+            on_failure: OnFailure::Default,
+            in_time: true,
+            failback: None,
+            verdict: PerFamily::default(),
+            picks: PerFamily::default(),
+        }
+    }
 }
