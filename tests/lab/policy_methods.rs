@@ -143,6 +143,8 @@ fn failback_of_a_policy_moves_its_flows_and_no_others() {
     for (who, tcp) in [("client", &mut others_client), ("router", &mut others_router)] {
         tcp.ping(seconds(3)).unwrap_or_else(|error| panic!("{who}: what no policy is for: {error}"));
     }
+    // Sockets of this machine end first; the call has to be let go after that.
+    rest(3000);
     let (called, other) = (called.stop(), other.stop());
     println!("policy, drain: the call of the policy went {:?}", called.ways());
     let ways: Vec<_> = called.ways().iter().map(|way| way.isp).collect();
