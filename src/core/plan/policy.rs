@@ -276,6 +276,8 @@ impl PolicyPlan {
             way: Way::default(),
             on_failure: OnFailure::Default,
             in_time: true,
+            waits_for: Vec::new(),
+            waits: false,
             failback: None,
             verdict: PerFamily::default(),
             picks: PerFamily::default(),
