@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use uplinkd::config::{self, Config};
+use uplinkd::core::balance::Choices;
 use uplinkd::core::diff::diff;
 use uplinkd::core::health::Health;
 use uplinkd::core::net::{Family, IfIndex, IfName, MacAddr, Metric, PerFamily, TableId};
@@ -28,7 +29,7 @@ fn measure(what: &str, count: u8, config: &Config) {
         .map(|_| {
             let start = Instant::now();
             let plan =
-                plan(config, &observed, &slots, &Health::default(), &PerFamily::default(), &BTreeMap::new());
+                plan(config, &observed, &slots, &Health::default(), &Choices::default(), &BTreeMap::new());
             let changes = diff(&plan.desired, &observed.kernel);
             assert!(changes.is_empty(), "{changes:?}");
             start.elapsed()
@@ -93,14 +94,8 @@ fn settled(count: u8, config: &Config) -> (Observed, Slots) {
             });
         }
     }
-    let plan = plan(
-        config,
-        &observed,
-        &Slots::default(),
-        &Health::default(),
-        &PerFamily::default(),
-        &BTreeMap::new(),
-    );
+    let plan =
+        plan(config, &observed, &Slots::default(), &Health::default(), &Choices::default(), &BTreeMap::new());
     observed.kernel.rules = plan.desired.rules.iter().cloned().collect();
     observed.kernel.routes = plan.desired.routes.iter().cloned().collect();
     observed.kernel.ruleset = plan.desired.ruleset.as_ref().map(|ruleset| ruleset.generation());

@@ -26,7 +26,6 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Config};
-use crate::core::balance::Method;
 use crate::core::health::{Health, Manual};
 use crate::core::layout::Slot;
 use crate::exit;
@@ -294,12 +293,12 @@ impl Daemon {
         self.sampler.follow(plan.uplinks.len(), needed);
     }
 
-    /// Looks at the counters; true when a round should follow: the method has chosen otherwise, or a limit is reached.
+    /// Looks at the counters; true when a round should follow: a method has chosen otherwise, or a limit is reached.
     fn measure(&mut self) -> bool {
         let (plan, method, now) = (self.rounds.last(), self.rounds.method(), Instant::now());
-        let latencies = match method {
-            Method::LowestLatency => self.probing.latencies(),
-            _ => Latencies::new(),
+        let latencies = match Metering::asks_for_latencies(plan, method) {
+            true => self.probing.latencies(),
+            false => Latencies::new(),
         };
         let links = self.sampler.look(now);
         let chosen = self.metering.sample(&links, plan, method, &latencies, now);

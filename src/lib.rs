@@ -85,8 +85,10 @@
 //! Who can be used, health says; who is used, a [`Method`](core::balance::Method). Most need nothing but tiers, weights and
 //! metrics. Others go by figures that change with every second, and what follows from these must not: so a
 //! [`Chooser`](core::balance::Chooser) for each family, pure and with the time as an argument, weighs them and changes its
-//! mind upon lasting evidence alone. `daemon::metering` keeps them. `daemon::sampler` reads the counters of all links, once
-//! a second where there is something to choose or to count by them, or somebody asks, and seldom else.
+//! mind upon lasting evidence alone. The default route is one who asks for a choice, and each policy is another; those that
+//! ask the same of the same uplinks share it ([`Pool`](core::balance::Pool)). `daemon::metering` keeps them.
+//! `daemon::sampler` reads the counters of all links, once a second where there is something to choose or to count by them, or
+//! somebody asks, and seldom else.
 //!
 //! A choice is an order, and not a set: the plan takes the first of it that can be used, so that an outage is acted upon in
 //! the round that finds it. And it is no verdict: who was not chosen is as good as who was, so what runs over it stays. What is
@@ -121,6 +123,10 @@
 //! Where the method is the fastest response, that table remembers by which uplink a destination has answered first, and copies
 //! the first packet to one of which it knows nothing to the daemon, while the flow goes on. What a [`race`](core::race) may cost
 //! is decided there; `daemon::racing` has [`probes`] run it, and writes the winner into the table's map.
+//!
+//! Which uplink is the better one, a policy sees with its own eyes, so the flows of each are called back by themselves. The
+//! mark of a flow has room for its uplink alone; whose it is, bits of its conntrack label tell
+//! ([`Label`](core::policy::Label)).
 //!
 //! What a policy enforces must not leak while nobody is there to prevent it. So a rule behind those by mark, and ahead of
 //! those by address, refuses what has the mark of such an uplink and found no way by it. And because routes of main are ahead

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use serde::de::DeserializeOwned;
 
-use crate::core::balance::{Directions, Kept, Rate};
+use crate::core::balance::{Directions, KeptChoices, Rate};
 use crate::core::health::Manual;
 use crate::core::layout::Slot;
-use crate::core::net::{IfIndex, PerFamily};
+use crate::core::net::IfIndex;
 use crate::core::noted::Noted;
 use crate::core::quota::Place;
 use crate::core::slots::Slots;
@@ -212,13 +212,13 @@ pub fn save_learned(dirs: &Directories, learned: &Noted<Directions<Rate>>) -> Re
     write_json(&dirs.capacities(), serde_json::to_vec_pretty(learned))
 }
 
-/// Whom the method had chosen when we last ran. A file that cannot be read tells of nobody.
-pub fn load_choices(dirs: &Directories) -> PerFamily<Kept> {
+/// Whom methods had chosen when we last ran. A file that cannot be read tells of nobody.
+pub fn load_choices(dirs: &Directories) -> KeptChoices {
     read_json(&dirs.choices())
 }
 
-/// Writes down whom the method has chosen, so that a restart moves nothing.
-pub fn save_choices(dirs: &Directories, choices: &PerFamily<Kept>) -> Result<(), Error> {
+/// Writes down whom methods have chosen, so that a restart moves nothing.
+pub fn save_choices(dirs: &Directories, choices: &KeptChoices) -> Result<(), Error> {
     write_json(&dirs.choices(), serde_json::to_vec(choices))
 }
 
@@ -321,12 +321,12 @@ mod tests {
         assert_eq!(load_learned(&dirs), learned);
         folder.write("capacities.json", "[[{\"name\": \"fibre\"}]");
         assert_eq!(load_learned(&dirs), Noted::default());
-        let text = r#"{"v4":{"method":"overflow","choice":{"order":[],"full":[3]}},"v6":{"method":"weighted","choice":{"order":[2],"full":[]}}}"#;
+        let text = r#"[[{"method":"overflow","among":["fibre"]},{"v4":{"method":"overflow","choice":{"order":[],"full":[3]}},"v6":{"method":"weighted","choice":{"order":[2],"full":[]}}}]]"#;
         let chosen = serde_json::from_str(text).unwrap();
         save_choices(&dirs, &chosen).unwrap();
         assert_eq!(fs::read_to_string(dirs.choices()).unwrap(), text);
         assert_eq!(load_choices(&dirs), chosen);
-        folder.write("choices.json", "{\"v4\"");
-        assert_eq!(load_choices(&dirs), PerFamily::default());
+        folder.write("choices.json", "[[");
+        assert_eq!(load_choices(&dirs), KeptChoices::new());
     }
 }

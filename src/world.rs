@@ -19,18 +19,19 @@ use self::managers::Managers;
 use self::resolvers::Resolvers;
 use crate::clock;
 use crate::core::change::Change;
-use crate::core::diff::{Desired, Move};
+use crate::core::diff::{Desired, Move, Whose};
 use crate::core::layout::Slot;
 use crate::core::net::{Family, Mark};
 use crate::core::nft::{LoadedPolicies, POLICY_TABLE, PolicyTable, Ruleset, TABLE};
 use crate::core::observed::{Kernel, Observed};
-use crate::core::policy::Moment;
 use crate::core::policy::running::Claims;
+use crate::core::policy::{Label, Moment};
 use crate::core::sysctl::Sysctl;
+use crate::kernel::conntrack::{self, Labels};
 use crate::kernel::flows::{self, Released};
 use crate::kernel::rtnl::{self, Rtnl};
 use crate::kernel::sysctl::{self, Originals, ROOT};
-use crate::kernel::{conntrack, nfnl, nft, sockets};
+use crate::kernel::{nfnl, nft, sockets};
 use crate::sources::bus::BusState;
 use crate::sources::offers;
 use crate::sources::tending::Watcher;
@@ -43,7 +44,7 @@ pub struct World {
     managers: Managers,
     networkd: Watcher,
     /// Uplinks whose running flows were moved, for as long as that is wanted.
-    moved: BTreeSet<(Slot, Family)>,
+    moved: BTreeSet<(Slot, Family, Whose)>,
     resolvers: Resolvers,
     fragments: Fragments,
     /// Addresses whose flows were ended, likewise.
@@ -288,9 +289,20 @@ async fn adopt(flows: &[(IpAddr, Mark)]) -> Result<(), String> {
 /// Ends what runs over an uplink: conntrack forgets its flows, so that their next packet takes the way that stands now;
 /// clients on the LAN that only listen are made to send one; and this machine's own connections are reset.
 async fn move_flows(what: &Move) -> Result<(), String> {
-    let Move { family, slot, addresses, connected } = what;
-    let released = flows::release(*family, slot.mark(), addresses, connected).await;
-    told(released, &format!("{family} flows of slot {slot} move"))
+    let Move { family, slot, whose, addresses, connected } = what;
+    let labels = match whose {
+        Whose::All => Labels::Any,
+        Whose::Usual(policies) => Labels::NoneOf(policies.iter().map(|name| Label::of(name)).collect()),
+        Whose::Policy(name) => Labels::Is(Label::of(name)),
+    };
+    let these = conntrack::Whose::Mark(slot.mark(), labels);
+    let released = flows::release(*family, these, addresses, connected).await;
+    let of = match whose {
+        Whose::All => String::new(),
+        Whose::Usual(_) => " that no policy is for".to_owned(),
+        Whose::Policy(name) => format!(" of policy {name}"),
+    };
+    told(released, &format!("{family} flows of slot {slot}{of} move"))
 }
 
 /// Takes running flows away from where policies do not let them be.

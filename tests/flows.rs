@@ -20,7 +20,7 @@ use uplinkd::kernel::conntrack::{MOST_STREAMS, evict, streams};
 use uplinkd::kernel::flows::release;
 use uplinkd::kernel::nft;
 use uplinkd::kernel::rouse::rouse;
-use uplinkd::kernel::sockets::destroy;
+use uplinkd::kernel::sockets::{Doomed, destroy};
 
 const SOON: Duration = Duration::from_secs(1);
 
@@ -266,11 +266,11 @@ fn connections_of_this_machine_are_ended_by_address() {
         thread::spawn(move || tell.send((TcpStream::connect("203.0.113.7:80").map(|_| 0), Instant::now())));
         thread::sleep(Duration::from_millis(100));
 
-        assert_eq!(destroy(&[], &[]).await.unwrap(), 0);
+        assert_eq!(destroy(&Doomed::default()).await.unwrap(), 0);
         let addresses = ["192.0.2.2".parse().unwrap(), "2001:db8:1::2".parse().unwrap()];
         let spare = ["192.0.2.0/24".parse().unwrap(), "2001:db8:1::/64".parse().unwrap()];
         let began = Instant::now();
-        assert_eq!(destroy(&addresses, &spare).await.unwrap(), 4);
+        assert_eq!(destroy(&Doomed::at(&addresses, &spare)).await.unwrap(), 4);
         println!("destroy took {:?}", began.elapsed());
         for fate in [&four, &six, &mapped, &trying] {
             assert_ends(fate, ErrorKind::ConnectionAborted, began);
@@ -279,7 +279,7 @@ fn connections_of_this_machine_are_ended_by_address() {
             assert!(fate.try_recv().is_err(), "is left alone");
         }
         // With the modem's network not spared, what came in from there goes as well; who listens stays.
-        assert_eq!(destroy(&addresses[..1], &[]).await.unwrap(), 2);
+        assert_eq!(destroy(&Doomed::at(&addresses[..1], &[])).await.unwrap(), 2);
         assert_ends(&modem, ErrorKind::ConnectionAborted, began);
         assert_ends(&inward, ErrorKind::ConnectionReset, began);
         assert!(itself.try_recv().is_err() && other.try_recv().is_err());

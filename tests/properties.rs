@@ -68,7 +68,7 @@ proptest! {
     #[test]
     fn the_order_of_lists_is_irrelevant(world in world(), seed in any::<Index>()) {
         let mut observed = Memory::of(&world).observe(&world);
-        let one = plan(&world.config, &observed, &world.slots, &world.health, &world.choices, &world.usages);
+        let one = plan(&world.config, &observed, &world.slots, &world.health, &world.chosen(), &world.usages);
         let turn = |len: usize| if len == 0 { 0 } else { seed.index(len) };
         let links = turn(observed.links.len());
         observed.links.rotate_left(links);
@@ -79,7 +79,7 @@ proptest! {
         observed.defaults.sort_by_key(|d| d.table);
         observed.addresses.sort_by_key(|a| std::cmp::Reverse(a.dev));
         observed.foreign_rules.reverse();
-        let other = plan(&world.config, &observed, &world.slots, &world.health, &world.choices, &world.usages);
+        let other = plan(&world.config, &observed, &world.slots, &world.health, &world.chosen(), &world.usages);
         prop_assert_eq!(one.desired, other.desired);
         prop_assert_eq!(one.uplinks, other.uplinks);
     }

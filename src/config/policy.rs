@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::keys::{Key, Kind, Value};
 use super::matcher::Pattern;
+use super::settings::FailbackMode;
 use crate::core::net::{MacAddr, UplinkName};
 use crate::core::policy::{Hours, OnFailure, Same, Unit, Way};
 
@@ -47,6 +48,8 @@ pub struct Draft {
     pub(super) way: Way,
     pub(super) uplinks: Vec<UplinkName>,
     pub(super) on_failure: Option<OnFailure>,
+    pub(super) failback: Option<FailbackMode>,
+    pub(super) drain_time: Option<Duration>,
     pub(super) same: Option<Same>,
     pub(super) idle: Option<Duration>,
     pub(super) skips_bad_lines: bool,
@@ -97,7 +100,7 @@ pub(super) struct Named {
 }
 
 /// The keys of a policy beside `match`.
-pub static POLICY: [Key<Draft>; 7] = [
+pub static POLICY: [Key<Draft>; 9] = [
     Key {
         name: "name",
         allowed: UplinkName::ALLOWED,
@@ -128,6 +131,22 @@ pub static POLICY: [Key<Draft>; 7] = [
         help: "while none of them can be used: look at the next policy, refuse, or go by the default route",
         kind: Kind::Text,
         put: |draft, value| value.text().and_then(OnFailure::named).map(|word| draft.on_failure = Some(word)),
+    },
+    Key {
+        name: "failback",
+        allowed: FailbackMode::ALLOWED,
+        help: "what becomes of its running flows when a better uplink of its own is back; else what their uplink says",
+        kind: Kind::Text,
+        put: |draft, value| {
+            value.text().and_then(FailbackMode::named).map(|mode| draft.failback = Some(mode))
+        },
+    },
+    Key {
+        name: "drain-time",
+        allowed: FailbackMode::TIMES,
+        help: "how long they have to end where failback is drain",
+        kind: Kind::Text,
+        put: |draft, value| FailbackMode::time(value).map(|time| draft.drain_time = Some(time)),
     },
     Key {
         name: "same",

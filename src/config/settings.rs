@@ -18,6 +18,7 @@ use crate::core::nat6::Nat6;
 use crate::core::net::{Tier, UplinkName, Weight};
 use crate::core::probe::{Kind, Probe};
 use crate::core::quota::{Amount, Day, Quota, USUAL_SOFT};
+use crate::core::uplink::Failback;
 
 /// What one place says of an uplink; by default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,6 +68,39 @@ pub enum FailbackMode {
     Drain,
     /// They are moved at once.
     Force,
+}
+
+impl FailbackMode {
+    /// The words for [`FailbackMode::named`], for error messages.
+    pub const ALLOWED: &str = "keep, drain or force";
+    /// What [`FailbackMode::time`] takes.
+    pub(super) const TIMES: &str = "a time from 1s to 24h, like 5m";
+    /// How long they stay where nobody says it.
+    const DRAIN_TIME: Duration = Duration::from_secs(300);
+
+    /// The mode of a word.
+    pub fn named(word: &str) -> Option<Self> {
+        Some(match word {
+            "keep" => FailbackMode::Keep,
+            "drain" => FailbackMode::Drain,
+            "force" => FailbackMode::Force,
+            _ => return None,
+        })
+    }
+
+    /// How long they are to stay.
+    pub(super) fn time(value: &Value) -> Option<Duration> {
+        value.time(Duration::from_secs(1), Duration::from_secs(24 * 3600))
+    }
+
+    /// What that comes to, with so much time where it is asked for.
+    pub fn with(self, drain_time: Option<Duration>) -> Failback {
+        match self {
+            FailbackMode::Keep => Failback::Keep,
+            FailbackMode::Drain => Failback::Drain(drain_time.unwrap_or(Self::DRAIN_TIME)),
+            FailbackMode::Force => Failback::Force,
+        }
+    }
 }
 
 impl Settings {

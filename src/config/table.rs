@@ -190,26 +190,19 @@ pub static SETTINGS: [Key<Settings>; 26] = [
     },
     Key {
         name: "failback",
-        allowed: "keep, drain or force",
+        allowed: FailbackMode::ALLOWED,
         help: "what becomes of its running flows when new ones go to a better uplink; force where it is metered",
         kind: Kind::Text,
         put: |settings, value| {
-            let mode = match value.text()? {
-                "keep" => FailbackMode::Keep,
-                "drain" => FailbackMode::Drain,
-                "force" => FailbackMode::Force,
-                _ => return None,
-            };
-            settings.failback = Some(mode);
-            Some(())
+            value.text().and_then(FailbackMode::named).map(|mode| settings.failback = Some(mode))
         },
     },
     Key {
         name: "drain-time",
-        allowed: "a time from 1s to 24h, like 5m",
+        allowed: FailbackMode::TIMES,
         help: "how long flows have to end where failback is drain",
         kind: Kind::Text,
-        put: |settings, value| value.time(ms(1000), 24 * HOUR).map(|t| settings.drain_time = Some(t)),
+        put: |settings, value| FailbackMode::time(value).map(|time| settings.drain_time = Some(time)),
     },
     Key {
         name: "nat6",

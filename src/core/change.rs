@@ -5,7 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::diff::Move;
+use super::diff::{Move, Whose};
 use super::net::{Device, Mark};
 use super::nft::{FragmentName, FragmentTable, LoadedPolicies, POLICY_TABLE, PolicyTable, Ruleset, TABLE};
 use super::policy::running::Claims;
@@ -116,9 +116,19 @@ impl fmt::Display for Change {
             Change::AskResolvers(dev, asked) => {
                 write!(f, "resolvectl default-route {dev} {}", if *asked { "yes" } else { "no" })
             }
-            Change::MoveFlows(Move { family, slot, addresses, .. }) => {
+            Change::MoveFlows(Move { family, slot, whose, addresses, .. }) => {
                 write!(f, "conntrack -D -f {family} --mark {}", slot.mark())?;
-                addresses.iter().try_for_each(|ip| write!(f, "; ss -K -t src {ip}"))
+                match whose {
+                    Whose::Policy(_) => {}
+                    Whose::All | Whose::Usual(_) => {
+                        addresses.iter().try_for_each(|ip| write!(f, "; ss -K -t src {ip}"))?;
+                    }
+                }
+                match whose {
+                    Whose::All => Ok(()),
+                    Whose::Usual(_) => f.write_str(" # without the flows of policies"),
+                    Whose::Policy(name) => write!(f, " # only the flows of policy {name}"),
+                }
             }
             Change::EndFlows(ip) => {
                 let delete = format!("conntrack -D -f {}", super::net::Family::of(*ip));

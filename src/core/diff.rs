@@ -56,16 +56,29 @@ pub struct Move {
     pub family: Family,
     /// Where they are.
     pub slot: Slot,
+    /// Whose.
+    pub whose: Whose,
     /// Its addresses: this machine's own connections from them have to be made anew.
     pub addresses: Vec<IpAddr>,
     /// The prefixes on all links of this machine: what speaks to those goes on.
     pub connected: Vec<IpNet>,
 }
 
+/// Whose flows of an uplink are to be moved.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whose {
+    /// Everybody's.
+    All,
+    /// Those of none of these policies.
+    Usual(BTreeSet<String>),
+    /// Those of this policy.
+    Policy(String),
+}
+
 impl Move {
     /// By which it is known whether it was done.
-    pub fn key(&self) -> (Slot, Family) {
-        (self.slot, self.family)
+    pub fn key(&self) -> (Slot, Family, Whose) {
+        (self.slot, self.family, self.whose.clone())
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use ipnet::{IpNet, Ipv6Net};
 
@@ -20,7 +19,7 @@ use super::observed::{Address, Link, LinkFacts, Observed, OtherRoute, Stage};
 use super::quota::{self, Allowance, Usage};
 use super::slots::Slots;
 use super::uplink::{Failback, Gateway, Leg, State, Uplink};
-use crate::config::{Config, FailbackMode, LinkType, Settings, Subject};
+use crate::config::{Config, LinkType, Settings, Subject};
 
 mod names;
 
@@ -246,9 +245,6 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// How long flows have to end where `failback` is `drain`.
-const DRAIN_TIME: Duration = Duration::from_secs(300);
-
 /// One more than resolv.conf(5) has room for. What a network announces as a resolver is reached through it or not at all,
 /// so it is not to announce the whole internet.
 const MOST_RESOLVERS: usize = 4;
@@ -363,9 +359,7 @@ fn name_and_number(
 /// What becomes of running flows: who pays for every byte wants them back on the other uplink.
 fn failback(settings: &Settings, metered: bool) -> Failback {
     match settings.failback {
-        Some(FailbackMode::Keep) => Failback::Keep,
-        Some(FailbackMode::Drain) => Failback::Drain(settings.drain_time.unwrap_or(DRAIN_TIME)),
-        Some(FailbackMode::Force) => Failback::Force,
+        Some(mode) => mode.with(settings.drain_time),
         None if metered => Failback::Force,
         None => Failback::Keep,
     }

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+use super::diff::Whose;
 use super::health::Connectivity;
 use super::layout::Slot;
 use super::net::{Device, Family, IfIndex, IfName, MacAddr, Metric, PerFamily, Pref, TableId};
@@ -80,7 +81,7 @@ pub struct Kernel {
     /// The links that we had taken out of that.
     pub unasked: BTreeSet<IfIndex>,
     /// Uplinks whose running flows were moved already; nothing in the kernel tells.
-    pub moved: BTreeSet<(Slot, Family)>,
+    pub moved: BTreeSet<(Slot, Family, Whose)>,
     /// Addresses that are gone and whose flows were ended already; nothing in the kernel tells.
     pub vacated: BTreeSet<IpAddr>,
 }

@@ -4,6 +4,7 @@
 //! the balanced default sits in main, and why none of our rules takes everything, is told in the crate's
 //! documentation.
 
+mod customer;
 mod detour;
 mod family;
 mod fragments;
@@ -20,14 +21,15 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::customer::{Customer, Served};
 use self::family::FamilyPlan;
 use self::groups::groups;
 use self::nat6::Sources;
-pub use self::policy::PolicyPlan;
+pub use self::policy::{Picks, PolicyPlan};
 use self::resolvers::Resolvers;
 pub use self::router::RouterPlan;
 use self::sysctls::sysctls;
-use super::balance::{self, Choice, Method};
+use super::balance::{Choices, Method, Pick, Pool};
 use super::diff::Desired;
 use super::discover::{Found, discover};
 use super::health::Health;
@@ -54,6 +56,8 @@ pub struct Plan {
     pub active: PerFamily<Vec<Slot>>,
     /// The uplinks that new flows could as well use: no better one is there, whomever the method has chosen. By slot.
     pub ready: PerFamily<Vec<Slot>>,
+    /// What is chosen for whom, the default route among them.
+    pub picks: Picks,
     /// The families of uplinks whose resolvers nobody should ask now.
     pub idle_resolvers: BTreeSet<(Slot, Family)>,
     /// What is done for the hosts behind the machine.
@@ -74,17 +78,16 @@ pub fn plan(
     observed: &Observed,
     slots: &Slots,
     health: &Health,
-    choices: &PerFamily<Choice>,
+    choices: &Choices,
     usages: &BTreeMap<Slot, Usage>,
 ) -> Plan {
     let Found { uplinks, slots, mut notes } = discover(config, observed, slots, health, usages);
     let multihomed = slots.multihomed();
-    let candidates = PerFamily::from_fn(|family| balance::candidates(&uplinks, family));
-    let active = PerFamily::from_fn(|f| balance::active(config.method, &candidates[f], &choices[f]));
-    let ready = PerFamily::from_fn(|f| {
-        let ready: BTreeSet<Slot> = balance::ready(&candidates[f]).iter().map(|one| one.slot).collect();
-        Vec::from_iter(ready)
-    });
+    let picks = policy::picks(config, &uplinks, choices);
+    let usual = Pool::of_all(config.method);
+    let chosen = picks.get(&usual).cloned().unwrap_or_default();
+    let active = PerFamily::from_fn(|family| chosen[family].active.clone());
+    let ready = PerFamily::from_fn(|family| chosen[family].ready.clone());
     let shared = shared_addresses(&uplinks, observed);
     notes.extend(
         shared.iter().map(|ip| format!("{ip} is on two interfaces; sockets bound to it follow the default")),
@@ -99,7 +102,7 @@ pub fn plan(
     let prefixes = PerFamily { v4: Vec::new(), v6: sources.kept(multihomed && forwards) };
 
     let mut desired = Desired::default();
-    let policies = policy::policies(config, observed, &uplinks, &candidates, &slots, &mut desired);
+    let policies = policy::policies(config, observed, &uplinks, &picks, &slots, &mut desired);
     let enforced = policy::enforced(config, &slots);
     for family in Family::BOTH {
         let mut part =
@@ -114,7 +117,7 @@ pub fn plan(
                 part.tell_who_leads();
             }
             part.balanced_default(&active[family], config.all_down);
-            part.moves(&active[family], health, &shared);
+            part.moves(&active[family], health, &policies, &shared);
             if !active[family].is_empty() || config.all_down != AllDown::Block {
                 part.resolvers(&resolvers);
             }
@@ -135,7 +138,7 @@ pub fn plan(
     // A firewall alone marks and rewrites nothing.
     let led = if forwards || restore_own || moves_own { uplinks.as_slice() } else { &[] };
     let ruleset = Ruleset {
-        groups: groups(config, observed, &router, &uplinks, choices, &mut notes),
+        groups: groups(config, observed, &router, &uplinks, &choices.of(&usual), &mut notes),
         firewall: router.firewall(config, &uplinks),
         ..ruleset(led, &router, restore_own, nat6)
     };
@@ -153,7 +156,7 @@ pub fn plan(
     };
     desired.routes.retain(|route| !is_foreign(&route.key));
     clashes(observed, &mut notes);
-    notes.extend(guesses(config.method, &uplinks));
+    notes.extend(guesses(&picks, &uplinks));
     notes.extend(quota::none_left(&uplinks, &active, multihomed && config.all_down == AllDown::Block));
     notes.extend(config.notes.iter().cloned());
     notes.extend(policy::notes(config, observed, &slots));
@@ -162,12 +165,14 @@ pub fn plan(
     let notes = notes.iter().map(|note| on_one_line(note)).collect();
     let idle_resolvers = resolvers.idle;
     let lasts = policy::changes_after(config, observed.moment);
-    Plan { desired, uplinks, active, ready, idle_resolvers, router, policies, lasts, slots, notes }
+    Plan { desired, uplinks, active, ready, picks, idle_resolvers, router, policies, lasts, slots, notes }
 }
 
 /// Uplinks of which nobody says when they are full, though the method asks for it.
-fn guesses(method: Method, uplinks: &[Uplink]) -> impl Iterator<Item = String> {
-    let asked = uplinks.iter().filter(move |_| method == Method::Overflow);
+fn guesses(picks: &Picks, uplinks: &[Uplink]) -> impl Iterator<Item = String> {
+    let overflow =
+        |uplink: &&Uplink| picks.keys().any(|pool| pool.method == Method::Overflow && pool.has(&uplink.name));
+    let asked = uplinks.iter().filter(overflow);
     asked.filter_map(|Uplink { name, capacity, .. }| {
         let (what, how) = match (capacity.down, capacity.up) {
             (Some(_), Some(_)) => return None,
@@ -263,6 +268,18 @@ impl Plan {
         let dead_end =
             |route: &Route| route.key.table == BALANCED_TABLE && route.key.dest == family.default_prefix();
         self.desired.routes.iter().any(|route| dead_end(route) && route.hops.is_empty())
+    }
+
+    /// Who gives flows to uplinks, and to which now.
+    pub fn served(&self) -> impl Iterator<Item = Served> {
+        let pick = |f| Pick { active: self.active[f].clone(), ready: self.ready[f].clone() };
+        let usual = Served { customer: Customer::Usual, picks: PerFamily::from_fn(pick), failback: None };
+        let policies = self.policies.iter().map(|policy| Served {
+            customer: Customer::Policy(policy.name.clone()),
+            picks: policy.picks.clone(),
+            failback: policy.failback,
+        });
+        std::iter::once(usual).chain(policies)
     }
 
     /// The name of the uplink that has a slot.

@@ -7,6 +7,7 @@
 //! Refuses to know how it was written, and how packets are looked at.
 
 pub mod hours;
+pub mod label;
 pub mod prefixes;
 pub mod ranges;
 pub mod running;
@@ -18,9 +19,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::hours::{Hours, Moment};
+pub use self::label::Label;
 pub use self::prefixes::Prefixes;
 pub use self::unit::{Cgroup, Unit};
+use super::balance::{Method, Pool};
 use super::net::{Family, MacAddr, UplinkName};
+use super::uplink::Failback;
 use crate::config::Pattern;
 
 /// One policy.
@@ -38,18 +42,18 @@ pub struct Policy {
     pub uplinks: Vec<UplinkName>,
     /// What becomes of its traffic while none of them can carry it.
     pub on_failure: OnFailure,
+    /// What becomes of its running flows on an uplink that lives on while a better one is there; none said: what that
+    /// uplink says.
+    pub failback: Option<Failback>,
     /// What of its lists was left out, in words for the status.
     pub notes: Vec<String>,
 }
 
 /// How a policy chooses among its uplinks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// All that are usable, each by its weight.
-    #[default]
-    Weighted,
-    /// The first that is usable.
-    Priority,
+    /// As the default route may: in the order of the list, where one is asked for.
+    By(Method),
     /// This one alone, whether it is usable or not.
     Enforced,
     /// By weight, but the same client stays where it is.
@@ -83,22 +87,27 @@ pub enum Same {
     ClientAndDestination,
 }
 
+impl Default for Way {
+    fn default() -> Self {
+        Way::By(Method::default())
+    }
+}
+
 impl Way {
     /// The words for [`Way::named`], for error messages.
-    pub const ALLOWED: &str = "weighted, priority, enforced, persistence or fastest";
+    pub const ALLOWED: &str =
+        "weighted, priority, overflow, least-used, lowest-latency, enforced, persistence or fastest";
 
     /// The way of a word.
     pub fn named(word: &str) -> Option<Self> {
-        let sticky = Way::Persistence(Stick::default());
-        let all = [Way::Weighted, Way::Priority, Way::Enforced, sticky, Way::Fastest];
-        all.into_iter().find(|way| way.as_str() == word)
+        let own = [Way::Enforced, Way::Persistence(Stick::default()), Way::Fastest];
+        Method::ALL.map(Way::By).into_iter().chain(own).find(|way| way.as_str() == word)
     }
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Way::Weighted => "weighted",
-            Way::Priority => "priority",
+            Way::By(method) => method.as_str(),
             Way::Enforced => "enforced",
             Way::Persistence(_) => "persistence",
             Way::Fastest => "fastest",
@@ -172,6 +181,17 @@ pub const ON_LINK_4: [&str; 3] = ["169.254.0.0/16", "224.0.0.0/4", "255.255.255.
 /// The same of IPv6 (RFC 4291).
 pub const ON_LINK_6: [&str; 2] = ["fe80::/10", "ff00::/8"];
 
+impl Policy {
+    /// Among whom it has one chosen, and how. What another way makes of these begins with all that can be used.
+    pub fn pool(&self) -> Pool {
+        let method = match self.way {
+            Way::By(method) => method,
+            Way::Enforced | Way::Persistence(_) | Way::Fastest => Method::Weighted,
+        };
+        Pool { method, among: self.uplinks.clone() }
+    }
+}
+
 /// The protocols with ports in the usual place: TCP, UDP, DCCP, SCTP, UDP-Lite.
 pub const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
 
@@ -244,9 +264,10 @@ impl Policy {
             name: "example".into(),
             origin: "uplinkd.toml:1".into(),
             traffic,
-            way: Way::Weighted,
+            way: Way::default(),
             uplinks: Vec::new(),
             on_failure: OnFailure::Default,
+            failback: None,
             notes: Vec::new(),
         }
     }

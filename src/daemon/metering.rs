@@ -1,15 +1,16 @@
-//! Keeps a meter for each link and a choice for each family: gives them counters, figures and the time.
+//! Keeps a meter for each link and a choice for each who asks for one: gives them counters, figures and the time.
 //!
 //! Decides when what was learned is worth to be written down; what follows from a figure is decided in
 //! [`crate::core::balance`], and when to look, by [`super::sampler`].
 
 use std::collections::BTreeMap;
+use std::iter::once;
 use std::time::{Duration, Instant};
 
 use tracing::info;
 
 use crate::core::balance::{
-    Choice, Chooser, Directions, Figures, Kept, Meter, Method, Rate, active, candidates,
+    Choices, Choosers, Directions, Figures, KeptChoices, Meter, Method, Pick, Pool, Rate,
 };
 use crate::core::layout::Slot;
 use crate::core::net::{Family, PerFamily};
@@ -31,35 +32,46 @@ pub(super) type Latencies = BTreeMap<(Slot, Family), Duration>;
 pub(super) struct Metering {
     /// Of all uplinks that are remembered, as it is here that their capacities are.
     meters: Noted<Meter>,
-    choosers: PerFamily<Chooser>,
+    choosers: Choosers,
     /// Whom a round was last asked to use, as long as it does not.
-    told: PerFamily<Option<Vec<Slot>>>,
+    told: BTreeMap<(Pool, Family), Vec<Slot>>,
     saved: Learned,
     saved_at: Instant,
-    kept: PerFamily<Kept>,
+    kept: KeptChoices,
 }
 
 impl Metering {
     /// Begins with what was learned, and chosen, before.
-    pub(super) fn new(learned: Learned, kept: PerFamily<Kept>) -> Self {
+    pub(super) fn new(learned: Learned, kept: KeptChoices) -> Self {
         Metering {
             meters: learned.filter_map(|rates| Some(Meter::new(*rates))),
             saved: learned,
-            choosers: PerFamily::from_fn(|family| kept[family].clone().into()),
-            told: PerFamily::default(),
+            choosers: kept.clone().into(),
+            told: BTreeMap::new(),
             saved_at: Instant::now(),
             kept,
         }
     }
 
     /// What a plan should go by.
-    pub(super) fn choices(&self) -> PerFamily<Choice> {
-        PerFamily::from_fn(|family| self.choosers[family].choice().clone())
+    pub(super) fn choices(&self) -> Choices {
+        self.choosers.choices()
+    }
+
+    /// For whom a choice is kept: the default route, and whoever asks for one that changes by itself.
+    fn pools(plan: &Plan, method: Method) -> impl Iterator<Item = Pool> {
+        let measured = plan.picks.keys().filter(|pool| pool.method.goes_by_figures()).cloned();
+        once(Pool::of_all(method)).chain(measured)
+    }
+
+    /// Whether some choice goes by round-trip times.
+    pub(super) fn asks_for_latencies(plan: &Plan, method: Method) -> bool {
+        Self::pools(plan, method).any(|pool| pool.method == Method::LowestLatency)
     }
 
     /// Whether there is something to choose that changes by itself.
     pub(super) fn is_needed(plan: &Plan, method: Method) -> bool {
-        plan.uplinks.len() > 1 && method.goes_by_figures()
+        plan.uplinks.len() > 1 && Self::pools(plan, method).any(|pool| pool.method.goes_by_figures())
     }
 
     /// Takes in what a round found.
@@ -76,7 +88,7 @@ impl Metering {
     /// Measures nothing any more, until the next round.
     pub(super) fn rest(&mut self, now: Instant) {
         self.meters.values_mut().for_each(|meter| meter.sample(None, now));
-        self.choosers = PerFamily::default();
+        self.choosers = Choosers::default();
     }
 
     /// Takes in the counters; true where a plan would come out otherwise than the last one.
@@ -93,36 +105,49 @@ impl Metering {
                 meter.sample(links.bytes(&uplink.dev), now);
             }
         }
-        self.choose(plan, method, latencies, now);
+        self.choosers.follow(Self::pools(plan, method));
+        self.choosers.look(&plan.uplinks, &self.figures(plan, latencies), now);
+        let usual = Pool::of_all(method);
+        let picks: Vec<(Pool, Family, Pick)> = self.choosers.picks(&plan.uplinks).collect();
+        let mut news = false;
         // Each of them, as each has to be told.
-        Family::BOTH.map(|family| self.tell(plan, method, family)).contains(&true)
-    }
-
-    /// Says once that others are to carry what is new; while a round fails, when to try again is its own business.
-    fn tell(&mut self, plan: &Plan, method: Method, family: Family) -> bool {
-        let chosen = self.choosers[family].choice();
-        let chosen = active(method, &candidates(&plan.uplinks, family), chosen);
-        let chosen = (chosen != plan.active[family]).then_some(chosen);
-        let news = chosen.is_some() && chosen != self.told[family];
-        self.told[family] = chosen;
-        if let Some(chosen) = self.told[family].as_ref().filter(|_| news) {
-            let names = chosen.iter().filter_map(|slot| plan.name_of(*slot)).map(ToString::to_string);
-            info!("{family}: new flows go over {} by {}", Vec::from_iter(names).join(", "), method.as_str());
+        for (pool, family, pick) in picks {
+            let last = match plan.picks.get(&pool).filter(|_| pool != usual) {
+                Some(picks) => &picks[family].active,
+                None => &plan.active[family],
+            };
+            news |= self.tell(plan, (pool, family), pick.active, last);
         }
         news
     }
 
-    fn choose(&mut self, plan: &Plan, method: Method, latencies: &Latencies, now: Instant) {
-        for family in Family::BOTH {
+    /// Says once that others are to carry what is new; while a round fails, when to try again is its own business.
+    fn tell(&mut self, plan: &Plan, key: (Pool, Family), chosen: Vec<Slot>, last: &[Slot]) -> bool {
+        if chosen == last {
+            self.told.remove(&key);
+            return false;
+        }
+        let news = self.told.get(&key) != Some(&chosen);
+        if news {
+            let (pool, family) = &key;
+            let names = chosen.iter().filter_map(|slot| plan.name_of(*slot)).map(ToString::to_string);
+            info!("{family}: new flows {pool} go over {}", Vec::from_iter(names).join(", "));
+            self.told.insert(key, chosen);
+        }
+        news
+    }
+
+    /// What is known of each uplink.
+    fn figures(&self, plan: &Plan, latencies: &Latencies) -> PerFamily<BTreeMap<Slot, Figures>> {
+        PerFamily::from_fn(|family| {
             let figures = plan.uplinks.iter().filter_map(|uplink| {
                 let meter = self.meters.get(uplink.slot)?;
                 let latency = latencies.get(&(uplink.slot, family)).copied();
                 let capacity = meter.capacity(uplink.capacity);
                 Some((uplink.slot, Figures { rate: meter.rate(), capacity, latency }))
             });
-            let figures = figures.collect();
-            self.choosers[family].look(method, &candidates(&plan.uplinks, family), &figures, now);
-        }
+            figures.collect()
+        })
     }
 
     /// What was learned, where it is worth to be written down: now and then, or when we stop.
@@ -140,8 +165,8 @@ impl Metering {
     }
 
     /// What is chosen, where that is not what was last written down.
-    pub(super) fn unsaved_choices(&mut self) -> Option<PerFamily<Kept>> {
-        let kept = PerFamily::from_fn(|family| self.choosers[family].kept());
+    pub(super) fn unsaved_choices(&mut self) -> Option<KeptChoices> {
+        let kept = self.choosers.kept();
         (kept != self.kept).then(|| {
             self.kept = kept.clone();
             kept
@@ -207,7 +232,7 @@ mod tests {
     }
 
     fn metering() -> Metering {
-        Metering::new(learned(), PerFamily::default())
+        Metering::new(learned(), KeptChoices::new())
     }
 
     #[test]

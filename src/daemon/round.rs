@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::contest::{Contest, Sifted};
 use crate::config::Config;
-use crate::core::balance::{Choice, Method};
+use crate::core::balance::{Choices, Method};
 use crate::core::change::Change;
 use crate::core::diff::{Desired, diff};
 use crate::core::health::Health;
@@ -149,7 +149,7 @@ impl Rounds {
         &mut self,
         bus: &BusState,
         health: &Health,
-        choices: &PerFamily<Choice>,
+        choices: &Choices,
         usages: &Noted<Usage>,
     ) -> Result<Outcome, rtnl::Error> {
         let start = Instant::now();
@@ -217,7 +217,7 @@ impl Rounds {
         &mut self,
         bus: &BusState,
         health: &Health,
-        choices: &PerFamily<Choice>,
+        choices: &Choices,
         usages: &Noted<Usage>,
     ) -> Result<Vec<String>, rtnl::Error> {
         let (observed, plan) = self.foresee(bus, health, choices, usages).await?;
@@ -227,7 +227,7 @@ impl Rounds {
     /// What a round would do if nothing of ours were there yet, and the notes of the plan.
     pub(super) async fn full(&mut self, bus: &BusState) -> Result<(Vec<String>, Vec<String>), rtnl::Error> {
         let (observed, plan) =
-            self.foresee(bus, &Health::default(), &PerFamily::default(), &Noted::default()).await?;
+            self.foresee(bus, &Health::default(), &Choices::default(), &Noted::default()).await?;
         // Settings are shown by what they were, not by what we made of them.
         let mut blank = Kernel { sysctls: observed.kernel.sysctls.clone(), ..Kernel::default() };
         blank.sysctls.extend(observed.kernel.originals.clone());
@@ -239,7 +239,7 @@ impl Rounds {
         &mut self,
         bus: &BusState,
         health: &Health,
-        choices: &PerFamily<Choice>,
+        choices: &Choices,
         usages: &Noted<Usage>,
     ) -> Result<(Observed, Plan), rtnl::Error> {
         let Look { observed, .. } = self.look(bus).await?;

@@ -18,7 +18,7 @@ use netlink_sys::constants::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 pub use self::claim::{claim, claimed_streams};
-pub use self::evict::{MOST_STREAMS, Whose, evict, streams};
+pub use self::evict::{Ends, Labels, MOST_STREAMS, Whose, ends, evict, streams};
 pub use self::introduce::introduce;
 use super::nfnl::{Error, NFGENMSG};
 use super::request::{RequestSocket, attribute};
@@ -33,6 +33,7 @@ const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_MARK: u16 = 8;
 const CTA_ZONE: u16 = 18;
 const CTA_MARK_MASK: u16 = 21;
+const CTA_LABELS: u16 = 22;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_DST: u16 = 4;

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::conntrack::{self, Whose};
+use super::conntrack::{self, Labels, Whose};
+use super::sockets::Doomed;
 use super::{nft, rouse, sockets};
 use crate::core::net::Family;
 use crate::core::policy::running::Claims;
@@ -41,8 +42,9 @@ pub async fn release(
     let addresses: Vec<_> = addresses.iter().copied().filter(|a| Family::of(*a) == family).collect();
     let problems = &mut released.problems;
     // First those that could send of themselves, and so make entries anew.
-    released.ended = noted(problems, sockets::destroy(&addresses, spare).await);
-    let streams = noted(problems, conntrack::streams(family, whose).await);
+    let doomed = doomed(family, &whose, &addresses, spare, problems).await;
+    released.ended = noted(problems, sockets::destroy(&doomed).await);
+    let streams = noted(problems, conntrack::streams(family, whose.clone()).await);
     // While they have entries nothing of them is taken for new, so none is missed.
     noted(problems, nft::condemn(&streams).await);
     released.evicted = noted(problems, conntrack::evict(family, whose).await);
@@ -60,6 +62,29 @@ pub async fn claim(family: Family, claims: &Claims) -> Released {
     released.evicted = noted(problems, conntrack::claim(family, claims).await);
     released.roused = noted(problems, rouse::rouse(&streams).await);
     released
+}
+
+/// Which sockets of this machine go with the flows: those with an address of the uplink; but where only some of the flows
+/// on it are meant, an address does not tell, as what a policy moves has another uplink's.
+async fn doomed(
+    family: Family,
+    whose: &Whose,
+    addresses: &[IpAddr],
+    spare: &[IpNet],
+    problems: &mut Vec<String>,
+) -> Doomed {
+    let usual = Doomed::at(addresses, spare);
+    match whose {
+        Whose::Mark(_, Labels::NoneOf(labels)) => {
+            let others = conntrack::ends(family, Whose::Labelled(labels.clone())).await;
+            Doomed { but: noted(problems, others), ..usual }
+        }
+        Whose::Mark(_, Labels::Is(_)) | Whose::Labelled(_) => Doomed {
+            these: noted(problems, conntrack::ends(family, whose.clone()).await),
+            ..Doomed::default()
+        },
+        Whose::Mark(_, Labels::Any) | Whose::Address(_) => usual,
+    }
 }
 
 fn noted<T: Default>(problems: &mut Vec<String>, outcome: Result<T, impl Display>) -> T {

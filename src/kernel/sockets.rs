@@ -3,6 +3,7 @@
 //!
 //! Sees of a socket its addresses and its state. Whose it is, and what it carries, it refuses to know.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -12,6 +13,7 @@ use netlink_sys::constants::NETLINK_SOCK_DIAG;
 use nix::errno::Errno;
 use nix::libc::{AF_INET, AF_INET6, IPPROTO_TCP};
 
+use super::conntrack::Ends;
 use super::request::RequestSocket;
 use crate::core::stream::Stream;
 
@@ -60,21 +62,40 @@ impl From<io::Error> for Error {
     }
 }
 
-/// Ends the TCP connections in the network namespace of this thread whose local address is one of `addresses`:
-/// their programs get ECONNABORTED at once. Returns how many there were.
+/// Which connections are to end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Doomed {
+    /// Those whose local address is one of these, unless their far end is one of these as well.
+    pub addresses: Vec<IpAddr>,
+    /// But none whose far end is in one of these networks.
+    pub spare: Vec<IpNet>,
+    /// And none of these, each with its local and its far end.
+    pub but: BTreeSet<Ends>,
+    /// And these, whatever has been said.
+    pub these: BTreeSet<Ends>,
+}
+
+impl Doomed {
+    /// Those from these addresses, but for what stays in these networks.
+    pub fn at(addresses: &[IpAddr], spare: &[IpNet]) -> Self {
+        Doomed { addresses: addresses.to_vec(), spare: spare.to_vec(), ..Doomed::default() }
+    }
+}
+
+/// Ends TCP connections in the network namespace of this thread: their programs get ECONNABORTED at once. Returns how many
+/// there were.
 ///
-/// IPv4 connections of IPv6 sockets are among them (RFC 3493, 3.7). Spared are those whose far end is one of
-/// `addresses` or in one of the networks of `spare`. Listening sockets stay. The kernel also sends the far end a
+/// IPv4 connections of IPv6 sockets are among them (RFC 3493, 3.7). Listening sockets stay. The kernel also sends the far end a
 /// reset (`tcp_abort`, net/ipv4/tcp.c). Needs CAP_NET_ADMIN and a kernel with CONFIG_INET_DIAG_DESTROY.
-pub async fn destroy(addresses: &[IpAddr], spare: &[IpNet]) -> Result<usize, Error> {
-    if addresses.is_empty() {
+pub async fn destroy(these: &Doomed) -> Result<usize, Error> {
+    if these.addresses.is_empty() && these.these.is_empty() {
         return Ok(0);
     }
     let mut sockets = RequestSocket::open(NETLINK_SOCK_DIAG)?;
     // All are listed before the first is ended: a listing goes on by counting, and would skip some.
     let mut doomed = Vec::new();
-    let is_doomed = |c: &Connection| c.is_doomed(addresses, spare);
-    list(&mut sockets, CONNECTED, |c| doomed.extend(is_doomed(&c).then(|| c.destruction()))).await?;
+    let is_among = |c: &Connection| c.is_among(these);
+    list(&mut sockets, CONNECTED, |c| doomed.extend(is_among(&c).then(|| c.destruction()))).await?;
     // One may end by itself meanwhile.
     Ok(sockets.change(doomed, Errno::ENOENT).await?)
 }
@@ -110,8 +131,8 @@ async fn list(
 struct Connection {
     family: u8,
     timer: u8,
-    local: IpAddr,
-    remote: IpAddr,
+    local: SocketAddr,
+    remote: SocketAddr,
     id: [u8; SOCKET_ID],
 }
 
@@ -124,31 +145,36 @@ impl Connection {
         Some(Connection {
             family,
             timer,
-            local: address(family, &id[4..20])?,
-            remote: address(family, &id[20..36])?,
+            local: (address(family, &id[4..20])?, port([id[0], id[1]])).into(),
+            remote: (address(family, &id[20..36])?, port([id[2], id[3]])).into(),
             id,
         })
     }
 
-    fn is_doomed(&self, addresses: &[IpAddr], spare: &[IpNet]) -> bool {
-        addresses.contains(&self.local)
-            && !addresses.contains(&self.remote)
-            && !spare.iter().any(|network| network.contains(&self.remote))
+    fn is_among(&self, doomed: &Doomed) -> bool {
+        let Doomed { addresses, spare, but, these } = doomed;
+        let ends = (self.local, self.remote);
+        let has_address = addresses.contains(&ends.0.ip())
+            && !addresses.contains(&ends.1.ip())
+            && !spare.iter().any(|network| network.contains(&ends.1.ip()));
+        these.contains(&ends) || has_address && !but.contains(&ends)
     }
 
     fn stream(&self) -> Option<Stream> {
-        let port = |at: usize| u16::from_be_bytes([self.id[at], self.id[at + 1]]);
-        let is_within = self.local.is_loopback() || self.remote.is_loopback() || self.local == self.remote;
-        (!is_within).then(|| Stream {
-            near: SocketAddr::new(self.local, port(0)),
-            far: SocketAddr::new(self.remote, port(2)),
-        })
+        let (local, remote) = (self.local.ip(), self.remote.ip());
+        let is_within = local.is_loopback() || remote.is_loopback() || local == remote;
+        (!is_within).then_some(Stream { near: self.local, far: self.remote })
     }
 
     /// Names the socket as the kernel named it, with the cookie that no later socket has.
     fn destruction(&self) -> Request {
         Request { kind: SOCK_DESTROY, family: self.family, states: CONNECTED, id: self.id }
     }
+}
+
+/// Ports are in the order of the network.
+fn port(bytes: [u8; 2]) -> u16 {
+    u16::from_be_bytes(bytes)
 }
 
 /// An address; a mapped one as the IPv4 address that it is.
@@ -212,7 +238,20 @@ mod tests {
 
     fn doomed(body: &[u8], address: &str, spare: &str) -> bool {
         let spare: Vec<IpNet> = spare.split_whitespace().map(|s| s.parse().unwrap()).collect();
-        Connection::decode(body).unwrap().is_doomed(&[address.parse().unwrap()], &spare)
+        let these = Doomed { addresses: vec![address.parse().unwrap()], spare, ..Doomed::default() };
+        Connection::decode(body).unwrap().is_among(&these)
+    }
+
+    #[test]
+    fn some_are_named_by_their_ends() {
+        for mapped in [false, true] {
+            let connection = Connection::decode(&listed(mapped, 0)).unwrap();
+            let ends =
+                BTreeSet::from([("192.0.2.2:5000".parse().unwrap(), "203.0.113.1:80".parse().unwrap())]);
+            let addresses = vec!["192.0.2.2".parse().unwrap()];
+            assert!(connection.is_among(&Doomed { these: ends.clone(), ..Doomed::default() }));
+            assert!(!connection.is_among(&Doomed { addresses, but: ends, ..Doomed::default() }));
+        }
     }
 
     #[test]

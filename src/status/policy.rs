@@ -14,7 +14,7 @@ pub struct PolicyStatus {
     pub name: String,
     /// Where it is configured: file and line.
     pub origin: String,
-    /// How it chooses: `weighted`, `priority`, `enforced`, `persistence` or `fastest`.
+    /// How it chooses, by the word of its configuration.
     pub method: String,
     /// What becomes of its traffic while none of its uplinks can carry it: `next`, `block` or `default`.
     pub on_failure: String,

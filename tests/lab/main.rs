@@ -38,6 +38,7 @@ mod observers;
 mod odd;
 mod overlap;
 mod policies;
+mod policy_methods;
 mod portal;
 mod ppp;
 mod quality;

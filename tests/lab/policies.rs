@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The names of the uplinks, beside whatever else a test configures.
 const NAMES: &str = "[[uplink]]\nmatch.interface = 'eth1'\nname = 'one'\n\n[[uplink]]\nmatch.interface = 'eth2'\nname = 'two'\n\n";
 
-fn spec(policies: &str) -> Spec {
+pub(crate) fn spec(policies: &str) -> Spec {
     unheld(installed(Spec::router().ipv6())).file(FILE, &format!("{NAMES}{policies}"), 0o644)
 }
 
@@ -41,7 +41,7 @@ fn stands(lab: &Lab, policy: &str, family: &str, state: &str, uplinks: &[&str]) 
     })
 }
 
-fn echo4(n: u8) -> SocketAddr {
+pub(crate) fn echo4(n: u8) -> SocketAddr {
     SocketAddr::from((internet4(n), ECHO))
 }
 
@@ -51,14 +51,14 @@ fn echo6(n: u8) -> SocketAddr {
 
 /// All of some connections go by one ISP.
 #[track_caller]
-fn all_by(isp: u8, who: &str, ns: &Ns, via: &Via, dests: &[SocketAddr]) {
+pub(crate) fn all_by(isp: u8, who: &str, ns: &Ns, via: &Via, dests: &[SocketAddr]) {
     let shares = connect_many(ns, via, 12, dests);
     assert!(shares.failures.is_empty() && shares.of(isp) == 12, "{who} to {dests:?}: {shares:?}");
 }
 
 /// Some connections go by both.
 #[track_caller]
-fn some_by_both(who: &str, ns: &Ns, dests: &[SocketAddr]) {
+pub(crate) fn some_by_both(who: &str, ns: &Ns, dests: &[SocketAddr]) {
     let shares = connect_many(ns, &Via::any(), 40, dests);
     assert!(shares.failures.is_empty() && shares.isps() == [1, 2], "{who}: {shares:?}");
 }

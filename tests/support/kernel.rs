@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use uplinkd::core::change::Change;
+use uplinkd::core::diff::Whose;
 use uplinkd::core::layout::{BALANCED_TABLE, Base, Slot};
 use uplinkd::core::net::{
     Device, Family, IfIndex, IfName, Mark, Metric, PerFamily, Pref, TableId, Tos, Weight,
@@ -40,7 +41,7 @@ pub(crate) struct Memory {
     /// What nft has refused, as the daemon remembers it.
     pub(crate) refused: BTreeMap<FragmentName, (Generation, String)>,
     /// Whose flows were moved, as the daemon remembers it.
-    pub(crate) moved: BTreeSet<(Slot, Family)>,
+    pub(crate) moved: BTreeSet<(Slot, Family, Whose)>,
     /// Which links systemd-resolved asks.
     pub(crate) asked: BTreeMap<Device, bool>,
     /// Which of them it does not, by our doing.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use uplinkd::core::diff::Whose;
 use uplinkd::core::layout::{BALANCED_PREF, BALANCED_TABLE};
 use uplinkd::core::net::{Family, IfIndex, TableId};
 use uplinkd::core::plan::Plan;
@@ -41,6 +42,13 @@ fn check_health(plan: &Plan) -> Result<(), TestCaseError> {
             prop_assert!(!usable || !active.is_empty(), "{} is {} and none is active", uplink.name, state);
         }
         for moved in plan.desired.moves.iter().filter(|m| m.family == family) {
+            let active = match &moved.whose {
+                Whose::All | Whose::Usual(_) => active,
+                Whose::Policy(name) => {
+                    let policy = plan.policies.iter().find(|policy| policy.name == *name);
+                    &policy.expect("a policy").picks[family].active
+                }
+            };
             prop_assert!(
                 !active.is_empty() && !active.contains(&moved.slot),
                 "{:?} with {:?}",

@@ -28,7 +28,7 @@ impl Daemon {
     pub(crate) fn decide(&mut self, world: &World, kernel: &Memory) -> Round {
         let observed = kernel.observe(world);
         self.drain(world, &observed);
-        let plan = plan(&world.config, &observed, &self.slots, &world.health, &world.choices, &world.usages);
+        let plan = plan(&world.config, &observed, &self.slots, &world.health, &world.chosen(), &world.usages);
         let changes = diff(&plan.desired, &observed.kernel);
         self.slots = plan.slots.clone();
         Round { plan, changes }
@@ -38,7 +38,7 @@ impl Daemon {
     fn drain(&mut self, world: &World, observed: &Observed) {
         let Some(drained) = &world.drained else { return };
         self.slots =
-            plan(&world.config, observed, &self.slots, &world.health, &world.choices, &world.usages).slots;
+            plan(&world.config, observed, &self.slots, &world.health, &world.chosen(), &world.usages).slots;
         let mut slots = serde_json::to_value(&self.slots).expect("a memory");
         for entry in slots["entries"].as_array_mut().expect("entries") {
             let slot = entry["slot"].as_u64().and_then(|n| Slot::new(u8::try_from(n).ok()?));

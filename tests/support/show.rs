@@ -7,6 +7,7 @@ use uplinkd::core::balance::Choice;
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex};
 use uplinkd::core::observed::{Link, LinkFacts, Manager, Stage};
+use uplinkd::core::plan::Customer;
 
 use super::fib::{FibLeg, FibRoute, FibRule};
 use super::world::World;
@@ -49,8 +50,13 @@ impl fmt::Debug for World {
         for (slot, manual) in &health.manual {
             writeln!(f, "manual {slot} {}", manual.as_str())?;
         }
-        for (slot, family) in &health.leaving {
-            writeln!(f, "leaving {slot} {family}")?;
+        for (whose, slot, family) in &health.leaving {
+            let whose = match whose {
+                Customer::All => " all",
+                Customer::Usual => "",
+                Customer::Policy(name) => &format!(" {name}"),
+            };
+            writeln!(f, "leaving {slot} {family}{whose}")?;
         }
         for ip in &health.vacated {
             writeln!(f, "vacated {ip}")?;

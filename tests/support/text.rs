@@ -38,7 +38,8 @@
 //! probing                                # an uplink of which nothing is known has yet to prove itself
 //! health 1 ipv4 down: no answer          # also: unproven, up, degraded, portal, held; after it: unanswered
 //! manual 1 down                          # also: up
-//! leaving 1 ipv4                         # its running flows should move
+//! leaving 1 ipv4                         # the running flows on it that are no policy's should move
+//! leaving 1 ipv4 mail                    # those of a policy; `all`: those of everybody
 //! usage 1 9GB 2026-12-01                 # what was used of its quota, and when that is renewed
 //! vacated 192.0.2.10                     # an uplink had this address and will not have it again
 //!
@@ -58,6 +59,7 @@ use uplinkd::core::health::{Manual, Opinion, Standing};
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, Metric, TableId, Tos, Weight};
 use uplinkd::core::observed::{Address, Link, LinkFacts, Manager, Neighbour, Offer, Place, Profile, Stage};
+use uplinkd::core::plan::Customer;
 use uplinkd::core::policy::Cgroup;
 use uplinkd::core::quota::Usage;
 use uplinkd::core::route::RouteKey;
@@ -147,8 +149,13 @@ fn read<'a>(
             world.health.manual.insert(slot, manual.expect("up or down"));
         }
         "leaving" => {
-            let key = (numbered(&mut words), family_of(words.next()));
-            world.health.leaving.insert(key);
+            let (slot, family) = (numbered(&mut words), family_of(words.next()));
+            let whose = match words.more().then(|| words.next()) {
+                None => Customer::Usual,
+                Some("all") => Customer::All,
+                Some(policy) => Customer::Policy(policy.to_owned()),
+            };
+            world.health.leaving.insert((whose, slot, family));
         }
         "usage" => {
             let slot = numbered(&mut words);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use time::OffsetDateTime;
 use uplinkd::config::Config;
-use uplinkd::core::balance::Choice;
+use uplinkd::core::balance::{Choice, Choices, Pool};
 use uplinkd::core::health::Health;
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, IfIndex, IfName, PerFamily, TableId};
@@ -24,6 +24,7 @@ pub(crate) struct World {
     pub(crate) config: Config,
     pub(crate) slots: Slots,
     pub(crate) health: Health,
+    /// What was made of the figures, whoever asks.
     pub(crate) choices: PerFamily<Choice>,
     pub(crate) usages: BTreeMap<Slot, Usage>,
     /// Which slots are taken out by hand; none where the memory tells.
@@ -49,6 +50,13 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// The choice of everybody who asks for one.
+    pub(crate) fn chosen(&self) -> Choices {
+        let pools = self.config.policies.iter().map(|policy| policy.pool());
+        let pools = pools.chain([Pool::of_all(self.config.method)]);
+        pools.map(|pool| (pool, self.choices.clone())).collect()
+    }
+
     pub(crate) fn index(&self, name: &str) -> Option<IfIndex> {
         self.links.iter().find(|link| link.name.as_str() == name).map(|link| link.index)
     }

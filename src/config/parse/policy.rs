@@ -12,6 +12,7 @@ use crate::config::Origin;
 use crate::config::keys::Refusal;
 use crate::config::policy::{Account, Draft, Named, POLICY, Place, TRAFFIC, TrafficDraft, net};
 use crate::config::problem::{Flaw, Source};
+use crate::config::settings::FailbackMode;
 use crate::core::policy::{OnFailure, Policy, Stick, Traffic, Unit, Way};
 use crate::core::text::counted;
 
@@ -56,6 +57,7 @@ impl Document<'_> {
             way,
             uplinks: draft.uplinks,
             on_failure: draft.on_failure.unwrap_or(usual),
+            failback: draft.failback.map(|mode| mode.with(draft.drain_time)),
             notes,
         };
         self.policies.push(ReadPolicy { policy, name_at });
@@ -79,6 +81,9 @@ impl Document<'_> {
             if draft.on_failure.is_some_and(|word| word != OnFailure::Block) {
                 refuse("on-failure", "with method = \"enforced\" only block is allowed".into());
             }
+        }
+        if draft.failback != Some(FailbackMode::Drain) {
+            refuse("drain-time", "only allowed with failback = \"drain\"".into());
         }
         if !matches!(draft.way, Way::Persistence(_)) {
             for key in ["same", "idle"] {

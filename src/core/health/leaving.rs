@@ -4,26 +4,40 @@
 //! the others: a carrier that may come back in a moment, and an uplink that lives on while a better one takes over.
 //! One that merely was not chosen among its like has no better one beside it. And what went to one because the better were
 //! full is where it belongs, unless that one has become worse since, or was taken out by hand.
+//!
+//! Which uplink is the better one, each policy sees with its own eyes. So the default route and the policies are told apart:
+//! what one of them gave an uplink is not moved because another has a better one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::core::layout::Slot;
-use crate::core::net::Family;
-use crate::core::plan::Plan;
-use crate::core::uplink::{Failback, Leg, State};
+use crate::core::net::{Family, PerFamily};
+use crate::core::plan::{Customer, Plan, Served};
+use crate::core::uplink::{Failback, Leg, State, Uplink};
 
 /// A carrier that is back by then has cost nobody a connection: Wi-Fi changes its access point in less.
 const CARRIER_GRACE: Duration = Duration::from_secs(1);
 
+/// One family of an uplink.
+type Key = (Slot, Family);
+
 /// Uplinks that have a better one beside them, and may carry old flows.
 #[derive(Debug, Clone, Default)]
 pub struct Leaving {
-    ready: BTreeSet<(Slot, Family)>,
-    left: BTreeMap<(Slot, Family), Left>,
+    /// Since when one has no carrier: everybody's flows leave it.
+    unplugged: BTreeMap<Key, Instant>,
+    customers: BTreeMap<Customer, Passed>,
 }
 
-/// One of them.
+/// What one customer has passed over.
+#[derive(Debug, Clone, Default)]
+struct Passed {
+    ready: BTreeSet<Key>,
+    left: BTreeMap<Key, Left>,
+}
+
+/// One of the uplinks.
 #[derive(Debug, Clone, Copy, Default)]
 struct Left {
     /// New flows have used it, as there was no better one.
@@ -32,8 +46,6 @@ struct Left {
     spilled: bool,
     /// Since when it has lived on beside a better one.
     beside: Option<Instant>,
-    /// Since when it has no carrier.
-    unplugged: Option<Instant>,
     /// When its flows are to be moved; none where they may stay.
     at: Option<Instant>,
 }
@@ -41,45 +53,77 @@ struct Left {
 impl Leaving {
     /// Takes in what a round decided.
     pub fn follow(&mut self, plan: &Plan, now: Instant) {
-        let was = std::mem::take(&mut self.ready);
-        let known = std::mem::take(&mut self.left);
-        for uplink in &plan.uplinks {
-            for family in Family::BOTH {
-                let key = (uplink.slot, family);
-                if plan.ready[family].contains(&uplink.slot) {
-                    self.ready.insert(key);
-                    continue;
-                }
-                let mut left = known.get(&key).copied().unwrap_or_default();
-                left.used |= was.contains(&key);
-                match plan.active[family].contains(&uplink.slot) {
-                    true => left.spill(now),
-                    false => {
-                        let leg = &uplink.legs[family];
-                        let worse = best(plan, family).is_some_and(|best| leg.preference() != Some(best));
-                        left.look(leg, worse, uplink.failback, now);
-                    }
-                }
-                self.left.insert(key, left);
-            }
+        let unplugged = std::mem::take(&mut self.unplugged);
+        for (key, ..) in legs(plan).filter(|(_, leg, _)| leg.configured() && !leg.link) {
+            self.unplugged.insert(key, unplugged.get(&key).copied().unwrap_or(now));
+        }
+        let mut known = std::mem::take(&mut self.customers);
+        for served in plan.served() {
+            let mut passed = known.remove(&served.customer).unwrap_or_default();
+            passed.follow(&served, plan, now);
+            self.customers.insert(served.customer, passed);
         }
     }
 
-    /// Whose flows are to be moved now.
-    pub fn due(&self, now: Instant) -> BTreeSet<(Slot, Family)> {
-        let due = self.left.iter().filter(|(_, left)| left.at.is_some_and(|at| at <= now));
-        due.map(|(key, _)| *key).collect()
+    /// Whose flows are to be moved from where now.
+    pub fn due(&self, now: Instant) -> BTreeSet<(Customer, Slot, Family)> {
+        let due = self.times().filter(|(_, _, at)| *at <= now);
+        due.map(|(customer, (slot, family), _)| (customer.clone(), slot, family)).collect()
     }
 
     /// When the next are to be moved.
     pub fn next(&self, now: Instant) -> Option<Instant> {
-        self.left.values().filter_map(|left| left.at).filter(|at| *at > now).min()
+        self.times().map(|(_, _, at)| at).filter(|at| *at > now).min()
+    }
+
+    fn times(&self) -> impl Iterator<Item = (&Customer, Key, Instant)> {
+        let unplugged =
+            self.unplugged.iter().map(|(key, since)| (&Customer::All, *key, *since + CARRIER_GRACE));
+        let passed = self.customers.iter().flat_map(|(customer, passed)| {
+            passed.left.iter().filter_map(move |(key, left)| Some((customer, *key, left.at?)))
+        });
+        unplugged.chain(passed)
     }
 }
 
+impl Passed {
+    fn follow(&mut self, served: &Served, plan: &Plan, now: Instant) {
+        let was = std::mem::take(&mut self.ready);
+        let known = std::mem::take(&mut self.left);
+        let best = PerFamily::from_fn(|family| best(plan, &served.picks[family].ready, family));
+        for (key, leg, usual) in legs(plan) {
+            let (slot, family) = key;
+            let pick = &served.picks[family];
+            if pick.ready.contains(&slot) {
+                self.ready.insert(key);
+                continue;
+            }
+            let mut left = known.get(&key).copied().unwrap_or_default();
+            left.used |= was.contains(&key);
+            match pick.active.contains(&slot) {
+                true => left.spill(now),
+                false => {
+                    let worse = best[family].is_some_and(|best| leg.preference() != Some(best));
+                    left.look(leg, worse, served.failback.unwrap_or(usual), now);
+                }
+            }
+            self.left.insert(key, left);
+        }
+    }
+}
+
+/// All legs of a plan, and what becomes of flows on them unless somebody says otherwise.
+fn legs<'a>(plan: &'a Plan) -> impl Iterator<Item = (Key, &'a Leg, Failback)> {
+    let of = |uplink: &'a Uplink| {
+        Family::BOTH.map(|family| ((uplink.slot, family), &uplink.legs[family], uplink.failback))
+    };
+    plan.uplinks.iter().flat_map(of)
+}
+
 /// How well those do that do best.
-fn best(plan: &Plan, family: Family) -> Option<u8> {
-    plan.uplinks.iter().filter_map(|uplink| uplink.legs[family].preference()).min()
+fn best(plan: &Plan, ready: &[Slot], family: Family) -> Option<u8> {
+    let ready = plan.uplinks.iter().filter(|uplink| ready.contains(&uplink.slot));
+    ready.filter_map(|uplink| uplink.legs[family].preference()).min()
 }
 
 impl Left {
@@ -88,7 +132,7 @@ impl Left {
         if self.at.is_some_and(|at| at <= now) {
             *self = Left::default();
         }
-        (self.spilled, self.unplugged, self.at) = (true, None, None);
+        (self.spilled, self.at) = (true, None);
     }
 
     /// It is given nothing; `worse` says that this is for more than its tier.
@@ -97,21 +141,19 @@ impl Left {
         if lives && (self.used || (self.spilled && worse)) {
             self.beside.get_or_insert(now);
         }
-        // Also one that flows were allowed to stay on: nothing gets through any more.
-        self.unplugged = (leg.configured() && !leg.link).then(|| self.unplugged.unwrap_or(now));
-        let waits = || match failback {
+        self.at = self.beside.filter(|_| leg.link).and_then(|since| match failback {
             Failback::Keep => None,
-            Failback::Drain(time) => Some(self.beside? + time),
-            Failback::Force => self.beside,
-        };
-        self.at = self.unplugged.map_or_else(waits, |since| Some(since + CARRIER_GRACE));
+            Failback::Drain(time) => Some(since + time),
+            Failback::Force => Some(since),
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::net::PerFamily;
+    use crate::core::balance::Pick;
+    use crate::core::plan::PolicyPlan;
     use crate::core::uplink::{Gateway, Uplink};
 
     const MS: Duration = Duration::from_millis(1);
@@ -134,15 +176,21 @@ mod tests {
         Plan { uplinks: vec![uplink], ready: active.clone(), active, ..Plan::default() }
     }
 
+    /// When flows of the one uplink are to be moved.
+    fn at_of(leaving: &Leaving) -> Option<Instant> {
+        leaving.times().find(|(_, of, _)| *of == key()).map(|(_, _, at)| at)
+    }
+
     /// Follows rounds, each with the time at which it comes; tells when flows are to be moved after the last.
     fn moved(rounds: &[(u32, State, bool)], failback: Failback) -> Option<u128> {
         let (mut leaving, start) = (Leaving::default(), Instant::now());
         for &(at, state, active) in rounds {
             leaving.follow(&round(state, active, failback), start + at * MS);
         }
-        let left = leaving.left.get(&key())?;
-        let at = left.at?;
-        assert!(leaving.due(at).contains(&key()) && leaving.due(at - MS).is_empty());
+        let at = at_of(&leaving)?;
+        let (slot, family) = key();
+        assert!(leaving.due(at).iter().any(|due| (due.1, due.2) == (slot, family)));
+        assert!(leaving.due(at - MS).is_empty());
         assert_eq!(leaving.next(at - MS), Some(at));
         Some((at - start).as_millis())
     }
@@ -165,7 +213,7 @@ mod tests {
         };
         let mut due = |active, ready| {
             leaving.follow(&round(active, ready), now);
-            leaving.due(now).contains(&key())
+            leaving.due(now).contains(&(Customer::Usual, key().0, key().1))
         };
         assert_eq!(
             [due(true, true), due(false, true), due(true, true)],
@@ -186,8 +234,7 @@ mod tests {
             plan.ready.v4 = vec![Slot::new(2).unwrap()];
             leaving.follow(&plan, start + at * MS);
         }
-        let left = leaving.left.get(&key())?;
-        left.at.map(|at| (at - start).as_millis())
+        at_of(&leaving).map(|at| (at - start).as_millis())
     }
 
     #[test]
@@ -216,7 +263,7 @@ mod tests {
             let plan = round(up, active, Failback::Drain(5000 * MS));
             let ready = PerFamily { v4: Vec::from_iter(ready.then_some(key().0)), v6: Vec::new() };
             leaving.follow(&Plan { ready, ..plan }, start + at * MS);
-            leaving.left.get(&key()).and_then(|left| left.at).map(|at| (at - start).as_millis())
+            at_of(&leaving).map(|at| (at - start).as_millis())
         };
         assert_eq!([follow(0, true, true), follow(100, false, false)], [None, Some(5100)]);
         assert_eq!(follow(300, true, false), None, "nothing is moved off who is used");
@@ -245,5 +292,29 @@ mod tests {
             (300, State::Up, false),
         ];
         assert_eq!(moved(&back, Failback::Drain(5000 * MS)), Some(5100), "the time goes on");
+    }
+
+    #[test]
+    fn each_policy_calls_its_own_flows_back() {
+        let (mut leaving, now) = (Leaving::default(), Instant::now());
+        let (slot, family) = key();
+        let mut due = |usual: bool, policy: bool, failback| {
+            let slots = |used: bool| Vec::from_iter(used.then_some(slot));
+            let pick = Pick { active: slots(policy), ready: slots(policy) };
+            let policy = PolicyPlan {
+                picks: PerFamily { v4: pick, v6: Pick::default() },
+                failback,
+                ..PolicyPlan::example("mail")
+            };
+            let plan = round(State::Up, usual, Failback::Keep);
+            leaving.follow(&Plan { policies: vec![policy], ..plan }, now);
+            Vec::from_iter(leaving.due(now))
+        };
+        let mail = (Customer::Policy("mail".into()), slot, family);
+        assert_eq!(due(true, true, None), []);
+        assert_eq!(due(true, false, None), [], "the uplink says that they stay");
+        assert_eq!(due(true, false, Some(Failback::Force)), [mail.clone()], "the policy says otherwise");
+        assert_eq!(due(false, false, Some(Failback::Force)), [mail], "the flows of the default route stay");
+        assert_eq!(due(false, true, Some(Failback::Force)), [], "it is used again");
     }
 }

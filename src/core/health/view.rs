@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Opinion, Standing};
 use crate::core::layout::Slot;
 use crate::core::net::Family;
+use crate::core::plan::Customer;
 use crate::core::uplink::State;
 
 /// What is known of the uplinks' health; by default nothing, and then a link is as good as its carrier.
@@ -19,8 +20,8 @@ pub struct Health {
     pub opinions: BTreeMap<(Slot, Family), Opinion>,
     /// What was decided by hand.
     pub manual: BTreeMap<Slot, Manual>,
-    /// Uplinks whose running flows should move to another, where there is one.
-    pub leaving: BTreeSet<(Slot, Family)>,
+    /// Whose running flows on which uplinks should move to another, where there is one.
+    pub leaving: BTreeSet<(Customer, Slot, Family)>,
     /// Addresses that uplinks had and will not have again: what runs over them should end.
     pub vacated: BTreeSet<IpAddr>,
 }

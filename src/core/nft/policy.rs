@@ -31,7 +31,7 @@ use crate::core::layout::{MARK_MASK, Slot};
 use crate::core::net::{Family, IfName, PerFamily};
 use crate::core::policy::prefixes::{BY_ADDRESS, Prefixes, map};
 use crate::core::policy::ranges::Bits;
-use crate::core::policy::{Cgroup, Policy, Traffic, Way};
+use crate::core::policy::{Cgroup, Label, Policy, Traffic, Way};
 use crate::core::text::hash;
 
 /// The name of the table, family `inet`.
@@ -296,19 +296,24 @@ impl Standing<'_> {
             if self.verdict[family] == Verdict::Refuse {
                 rules.push(format!("meta nfproto {family} goto refused"));
             }
-            if shares.is_empty() {
+            if !matches!(self.verdict[family], Verdict::Take(_) | Verdict::Pass) {
                 continue;
             }
             if self.policy.way != Way::Enforced {
                 // What is met in its midst ran before it could be seen, and would break where it is moved.
                 rules.push(format!("meta nfproto {family} tcp flags & (syn | ack) != syn return"));
             }
+            // Also what goes by the default route meanwhile: it is the policy's, and may be called back.
+            rules.push(format!("meta nfproto {family} ct label set {}", Label::of(&self.policy.name)));
+            if shares.is_empty() {
+                continue;
+            }
             let take = match self.policy.way {
                 Way::Persistence(stick) => {
                     format!("goto {}", Sticky::new(&self.policy.name, stick, family, shares).chain())
                 }
                 Way::Fastest => format!("goto {}", Fastest::new(&self.policy.name, family, shares).chain()),
-                Way::Weighted | Way::Priority | Way::Enforced => by_turns(shares),
+                Way::By(_) | Way::Enforced => by_turns(shares),
             };
             rules.push(format!("meta nfproto {family} {take}"));
         }

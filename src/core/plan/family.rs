@@ -10,9 +10,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::{Desired, Health, Observed};
+use super::{Customer, Desired, Health, Observed, PolicyPlan};
 use crate::config::AllDown;
-use crate::core::diff::Move;
+use crate::core::diff::{Move, Whose};
 use crate::core::layout::{
     BALANCED_PREF, BALANCED_TABLE, BYPASS_PREF, Base, MAIN_PREF, SIGNPOST_TOS, SOURCES_PREF, Slot,
 };
@@ -213,24 +213,49 @@ impl<'a> FamilyPlan<'a> {
     }
 
     /// Whose running flows should be somewhere else: only where there is somewhere.
-    pub(super) fn moves(&mut self, active: &[Slot], health: &Health, shared: &BTreeSet<IpAddr>) {
+    pub(super) fn moves(
+        &mut self,
+        active: &[Slot],
+        health: &Health,
+        policies: &[PolicyPlan],
+        shared: &BTreeSet<IpAddr>,
+    ) {
         let family = self.family;
         let lost = |leg: &Leg| leg.link && matches!(leg.state, State::Down | State::Portal | State::Capped);
-        let leaves = |slot: Slot, leg: &Leg| lost(leg) || health.leaving.contains(&(slot, family));
+        let leaves = |whose: Customer, slot: Slot| health.leaving.contains(&(whose, slot, family));
+        let elsewhere = |active: &[Slot], slot: Slot| !active.is_empty() && !active.contains(&slot);
         // What is near goes on: a client on the LAN, or a container, that speaks to this very address.
         let near = near(self.observed, family);
-        let moves = self.configured().filter(|(u, leg)| !active.contains(&u.slot) && leaves(u.slot, leg));
-        let moves: Vec<_> = moves
-            .map(|(uplink, leg)| Move {
+        let mut moves = Vec::new();
+        for (uplink, leg) in self.configured() {
+            let slot = uplink.slot;
+            let mut whose = Vec::new();
+            if elsewhere(active, slot) {
+                if lost(leg)
+                    || leaves(Customer::All, slot)
+                    || policies.is_empty() && leaves(Customer::Usual, slot)
+                {
+                    whose.push(Whose::All);
+                } else if leaves(Customer::Usual, slot) {
+                    whose.push(Whose::Usual(policies.iter().map(|policy| policy.name.clone()).collect()));
+                }
+            }
+            if whose != [Whose::All] {
+                let gone = policies.iter().filter(|policy| {
+                    elsewhere(&policy.picks[family].active, slot)
+                        && leaves(Customer::Policy(policy.name.clone()), slot)
+                });
+                whose.extend(gone.map(|policy| Whose::Policy(policy.name.clone())));
+            }
+            moves.extend(whose.into_iter().map(|whose| Move {
                 family,
-                slot: uplink.slot,
+                slot,
+                whose,
                 addresses: leg.addresses.iter().map(IpNet::addr).filter(|ip| !shared.contains(ip)).collect(),
                 connected: near.clone(),
-            })
-            .collect();
-        if !active.is_empty() {
-            self.desired.moves.extend(moves);
+            }));
         }
+        self.desired.moves.extend(moves);
     }
 
     /// Foreign default routes in main, best first.

@@ -2,7 +2,7 @@
 //!
 //! Refuses to know how packets are matched; that is our table's text.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::family::near;
 use super::{Desired, Observed};
 use crate::config::{Config, Enable};
-use crate::core::balance::{self, Candidate};
+use crate::core::balance::{Choices, Pick, Pool};
 use crate::core::layout::{Base, MAIN_PREF, Slot};
 use crate::core::net::{Family, IfName, PerFamily, TableId, UplinkName};
 use crate::core::nft::{PolicyTable, Standing, Surroundings, Verdict};
@@ -19,7 +19,10 @@ use crate::core::policy::running::{Claim, Claims};
 use crate::core::policy::{Cgroup, Moment, ON_LINK_4, ON_LINK_6, OnFailure, Policy, Traffic, Unit, Way};
 use crate::core::rule::{Rule, Selector};
 use crate::core::slots::Slots;
-use crate::core::uplink::Uplink;
+use crate::core::uplink::{Failback, Uplink};
+
+/// What is chosen for whom.
+pub type Picks = BTreeMap<Pool, PerFamily<Pick>>;
 
 /// A policy as it stands, for the status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,36 +41,43 @@ pub struct PolicyPlan {
     pub waits_for: Vec<String>,
     /// It is for units of which there is none.
     pub waits: bool,
+    /// What becomes of its running flows on an uplink that lives on while a better one of its own is there.
+    pub failback: Option<Failback>,
     /// What becomes of it now.
     pub verdict: PerFamily<Verdict>,
+    /// Which uplinks carry what is new of it, those of the default route where it goes by that.
+    pub picks: PerFamily<Pick>,
 }
 
 /// Plans them all.
-pub(super) fn policies(
-    config: &Config,
+pub(super) fn policies<'a>(
+    config: &'a Config,
     observed: &Observed,
     uplinks: &[Uplink],
-    candidates: &PerFamily<Vec<Candidate>>,
+    picks: &Picks,
     slots: &Slots,
     desired: &mut Desired,
 ) -> Vec<PolicyPlan> {
     if config.policies.is_empty() {
         return Vec::new();
     }
-    let standing: Vec<_> = (config.policies.iter())
-        .map(|policy| Standing {
+    let stand = |policy: &'a Policy| {
+        let picks = picks.get(&policy.pool()).cloned().unwrap_or_default();
+        let verdict = PerFamily::from_fn(|f| {
+            match policy.traffic.is_in_time(observed.moment) && !waits(&policy.traffic, observed) {
+                true => verdict(policy, uplinks, &picks[f].active, f),
+                false => Verdict::Skip,
+            }
+        });
+        Standing {
             policy,
             interfaces: interfaces(policy, observed),
             only: only(policy, slots),
             cgroups: cgroups(&policy.traffic, observed),
-            verdict: PerFamily::from_fn(|f| {
-                match policy.traffic.is_in_time(observed.moment) && !waits(&policy.traffic, observed) {
-                    true => verdict(policy, uplinks, &candidates[f], f),
-                    false => Verdict::Skip,
-                }
-            }),
-        })
-        .collect();
+            verdict,
+        }
+    };
+    let standing: Vec<_> = config.policies.iter().map(stand).collect();
     let around = Surroundings {
         forwarded: config.router.enable != Enable::Off,
         uplinks: uplinks.iter().map(|u| (u.dev.name.clone(), u.slot)).collect(),
@@ -78,6 +88,14 @@ pub(super) fn policies(
     let begins = table.begins_to_enforce(observed.kernel.policies.as_ref());
     desired.claims = begins.then(|| claims(&standing, observed, uplinks));
     desired.policies = Some(table);
+    let usual = picks.get(&Pool::of_all(config.method)).cloned().unwrap_or_default();
+    let own = |one: &Standing, family| match one.verdict[family] {
+        Verdict::Take(_) => {
+            picks.get(&one.policy.pool()).map(|picks| picks[family].clone()).unwrap_or_default()
+        }
+        Verdict::Pass => usual[family].clone(),
+        Verdict::Skip | Verdict::Refuse => Pick::default(),
+    };
     let plan = |one: Standing| PolicyPlan {
         name: one.policy.name.clone(),
         origin: one.policy.origin.clone(),
@@ -92,6 +110,8 @@ pub(super) fn policies(
             .map(Unit::to_string)
             .collect(),
         waits: waits(&one.policy.traffic, observed),
+        failback: one.policy.failback,
+        picks: PerFamily::from_fn(|family| own(&one, family)),
         verdict: one.verdict,
     };
     standing.into_iter().map(plan).collect()
@@ -120,40 +140,28 @@ pub(super) fn changes_after(config: &Config, now: Moment) -> Option<Duration> {
 }
 
 /// What becomes of a policy's traffic of one family.
-fn verdict(policy: &Policy, uplinks: &[Uplink], candidates: &[Candidate], family: Family) -> Verdict {
+fn verdict(policy: &Policy, uplinks: &[Uplink], active: &[Slot], family: Family) -> Verdict {
     if !policy.traffic.can_be(family) {
         return Verdict::Skip;
     }
-    let usable = usable(policy, uplinks, candidates, family);
-    let chosen = match policy.way {
-        Way::Priority => &usable[..usable.len().min(1)],
-        Way::Weighted | Way::Persistence(_) | Way::Enforced | Way::Fastest => &usable,
-    };
-    match (chosen, policy.on_failure) {
+    let weight = |slot: &Slot| uplinks.iter().find(|uplink| uplink.slot == *slot).map(|u| u.weight.get());
+    match (active, policy.on_failure) {
         ([], OnFailure::Next) => Verdict::Skip,
         ([], OnFailure::Block) => Verdict::Refuse,
         ([], OnFailure::Default) => Verdict::Pass,
-        (chosen, _) => Verdict::Take(chosen.iter().map(|u| (u.slot, u.weight.get())).collect()),
+        (chosen, _) => Verdict::Take(chosen.iter().filter_map(|slot| Some((*slot, weight(slot)?))).collect()),
     }
 }
 
-/// The uplinks of a policy that can carry what is new, of these those that do best, the first first.
-///
-/// Tiers say who is to be used when nobody says otherwise; where a policy names its uplinks, it does.
-fn usable<'a>(
-    policy: &Policy,
-    uplinks: &'a [Uplink],
-    candidates: &[Candidate],
-    family: Family,
-) -> Vec<&'a Uplink> {
-    let of = |slot: Slot| uplinks.iter().find(|uplink| uplink.slot == slot);
-    if policy.uplinks.is_empty() {
-        return balance::ready(candidates).iter().filter_map(|one| of(one.slot)).collect();
-    }
-    let named = policy.uplinks.iter().filter_map(|name| uplinks.iter().find(|uplink| uplink.name == *name));
-    let able: Vec<_> = named.filter_map(|u| Some((u.legs[family].preference()?, u))).collect();
-    let best = able.iter().map(|(preference, _)| *preference).min();
-    able.into_iter().filter(|(preference, _)| Some(*preference) == best).map(|(_, u)| u).collect()
+/// What is chosen now for the default route and for each policy.
+pub(super) fn picks(config: &Config, uplinks: &[Uplink], choices: &Choices) -> Picks {
+    let pools: BTreeSet<Pool> = config.policies.iter().map(Policy::pool).collect();
+    let pick = |pool: Pool| {
+        let choice = choices.of(&pool);
+        let picks = PerFamily::from_fn(|family| pool.pick(uplinks, family, &choice[family]));
+        (pool, picks)
+    };
+    pools.into_iter().chain([Pool::of_all(config.method)]).map(pick).collect()
 }
 
 /// The interfaces that a policy speaks of, of those that there are.
@@ -256,4 +264,23 @@ fn unknown_uplink(policy: &Policy, name: &UplinkName, slots: &Slots) -> String {
         policy.origin,
         if known.is_empty() { "none yet" } else { &known }
     )
+}
+
+#[cfg(test)]
+impl PolicyPlan {
+    /// One that does nothing, for tests.
+    pub(crate) fn example(name: &str) -> Self {
+        PolicyPlan {
+            name: name.to_owned(),
+            origin: "uplinkd.toml:1".to_owned(),
+            way: Way::default(),
+            on_failure: OnFailure::Default,
+            in_time: true,
+            waits_for: Vec::new(),
+            waits: false,
+            failback: None,
+            verdict: PerFamily::default(),
+            picks: PerFamily::default(),
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! A NAT binding lasts as long as its entry: only without it can a flow use another uplink. Sees mark, tuples
 //! and TCP state; whether the uplink is down, and where the flows go next, it refuses to know.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,10 +13,11 @@ use netlink_sys::constants::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use super::{
-    CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_MARK, CTA_MARK_MASK, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY,
-    CTA_ZONE, IPCTNL_MSG_CT_GET, destination, mark_of, message, number,
+    CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_LABELS, CTA_MARK, CTA_MARK_MASK, CTA_TUPLE_IP, CTA_TUPLE_ORIG,
+    CTA_TUPLE_REPLY, CTA_ZONE, IPCTNL_MSG_CT_GET, destination, mark_of, message, number,
 };
 use crate::core::net::{Family, Mark};
+use crate::core::policy::Label;
 use crate::core::stream::Stream;
 use crate::kernel::nfnl::{Error, NFGENMSG};
 use crate::kernel::request::{RequestSocket, attribute};
@@ -40,17 +42,43 @@ const WAITING: std::ops::RangeInclusive<u8> = 3..=5;
 pub const MOST_STREAMS: usize = 10_000;
 
 /// Which flows are meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whose {
-    /// Those that have exactly this mark under its mask. One of value 0 is refused: every flow without a mark has it.
-    Mark(Mark),
+    /// Of those that have exactly this mark under its mask these. One of value 0 is refused: every flow without a mark has it.
+    Mark(Mark, Labels),
+    /// Those that have one of these labels, whatever their mark.
+    Labelled(Vec<Label>),
     /// Those that use this address: they came in to it, or their answers come back to it.
     Address(IpAddr),
 }
 
+/// Which of some flows, by label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Labels {
+    /// All of them.
+    Any,
+    /// Those with none of these.
+    NoneOf(Vec<Label>),
+    /// Those with this one.
+    Is(Label),
+}
+
+/// Source and destination of a flow's first packet, ahead of NAT.
+pub type Ends = (SocketAddr, SocketAddr);
+
+impl Labels {
+    fn has(&self, label: &[u8]) -> bool {
+        match self {
+            Labels::Any => true,
+            Labels::NoneOf(labels) => !labels.iter().any(|one| one.is_on(label)),
+            Labels::Is(one) => one.is_on(label),
+        }
+    }
+}
+
 impl From<Mark> for Whose {
     fn from(mark: Mark) -> Self {
-        Whose::Mark(mark)
+        Whose::Mark(mark, Labels::Any)
     }
 }
 
@@ -62,22 +90,26 @@ impl From<IpAddr> for Whose {
 
 impl Whose {
     /// What the kernel can choose by; none where nothing is to be chosen.
-    fn selection(self) -> Option<Vec<DefaultNla>> {
+    fn selection(&self) -> Option<Vec<DefaultNla>> {
         match self {
-            Whose::Mark(mark) if mark.value() == 0 => None,
-            Whose::Mark(mark) => {
+            Whose::Mark(mark, _) if mark.value() == 0 => None,
+            Whose::Mark(mark, _) => {
                 Some(vec![number(CTA_MARK, mark.value()), number(CTA_MARK_MASK, mark.mask())])
             }
-            Whose::Address(_) => Some(Vec::new()),
+            Whose::Labelled(_) | Whose::Address(_) => Some(Vec::new()),
         }
     }
 
     /// Whether a flow is meant.
-    fn has(self, flow: &[u8]) -> bool {
+    fn has(&self, flow: &[u8]) -> bool {
         let to = |tuple| attribute(flow, tuple).and_then(destination);
+        let label = attribute(flow, CTA_LABELS).unwrap_or_default();
         match self {
-            Whose::Mark(bits) => mark_of(flow).is_some_and(|mark| mark & bits.mask() == bits.value()),
-            Whose::Address(ip) => [CTA_TUPLE_ORIG, CTA_TUPLE_REPLY].map(to).contains(&Some(ip)),
+            Whose::Mark(bits, labels) => {
+                mark_of(flow).is_some_and(|mark| mark & bits.mask() == bits.value()) && labels.has(label)
+            }
+            Whose::Labelled(labels) => labels.iter().any(|one| one.is_on(label)),
+            Whose::Address(ip) => [CTA_TUPLE_ORIG, CTA_TUPLE_REPLY].map(to).contains(&Some(*ip)),
         }
     }
 }
@@ -87,7 +119,7 @@ impl Whose {
 /// A connection without NAT may go on over another uplink, with the same addresses, and one of which NAT changes
 /// both ends does not tell which is the near one; neither is returned. Needs CAP_NET_ADMIN.
 pub async fn streams(family: Family, whose: impl Into<Whose>) -> Result<Vec<Stream>, Error> {
-    let (whose, failed) = (whose.into(), Error::of("list the flows of conntrack"));
+    let (whose, failed) = (&whose.into(), Error::of("list the flows of conntrack"));
     let mut flows = listing(family, whose).await.map_err(&failed)?;
     let (mut found, mut more) = (Vec::new(), true);
     while more && found.len() < MOST_STREAMS {
@@ -98,11 +130,23 @@ pub async fn streams(family: Family, whose: impl Into<Whose>) -> Result<Vec<Stre
     Ok(found)
 }
 
+/// The ends of the TCP connections among these flows, by which sockets of this machine know them. Needs CAP_NET_ADMIN.
+pub async fn ends(family: Family, whose: impl Into<Whose>) -> Result<BTreeSet<Ends>, Error> {
+    let (whose, failed) = (&whose.into(), Error::of("list the flows of conntrack"));
+    let mut flows = listing(family, whose).await.map_err(&failed)?;
+    let (mut found, mut more) = (BTreeSet::new(), true);
+    while more {
+        let each = |_, body: &[u8]| found.extend(flow_of(body, whose).and_then(connection));
+        more = flows.next_of_dump(each).await.map_err(&failed)?;
+    }
+    Ok(found)
+}
+
 /// Deletes these flows of a family, and returns how many went.
 ///
 /// Each is deleted by its tuple, zone and id, so that one that comes anew meanwhile stays. Needs CAP_NET_ADMIN.
 pub async fn evict(family: Family, whose: impl Into<Whose>) -> Result<usize, Error> {
-    let whose = whose.into();
+    let whose = &whose.into();
     let (listed, deleted) =
         (Error::of("list the flows of conntrack"), Error::of("delete flows from conntrack"));
     let mut flows = listing(family, whose).await.map_err(&listed)?;
@@ -122,7 +166,7 @@ pub async fn evict(family: Family, whose: impl Into<Whose>) -> Result<usize, Err
 }
 
 /// Asks for these flows; the kernel leaves out the rest as far as it can.
-async fn listing(family: Family, whose: Whose) -> io::Result<RequestSocket> {
+async fn listing(family: Family, whose: &Whose) -> io::Result<RequestSocket> {
     let refused = || io::Error::new(io::ErrorKind::InvalidInput, "a mark of 0 is that of every other flow");
     let selection = whose.selection().ok_or_else(refused)?;
     let mut socket = RequestSocket::open(NETLINK_NETFILTER)?;
@@ -131,8 +175,8 @@ async fn listing(family: Family, whose: Whose) -> io::Result<RequestSocket> {
 }
 
 /// The attributes of a flow, if it is meant: what is deleted must not depend on the kernel's filter alone.
-fn flow_of(body: &[u8], whose: impl Into<Whose>) -> Option<&[u8]> {
-    body.get(NFGENMSG..).filter(|flow| whose.into().has(flow))
+fn flow_of<'a>(body: &'a [u8], whose: &Whose) -> Option<&'a [u8]> {
+    body.get(NFGENMSG..).filter(|flow| whose.has(flow))
 }
 
 /// The deletion of one flow. Without a tuple it would be that of all, so there is none without.
@@ -151,8 +195,8 @@ pub(super) fn deletion(family: Family, flow: &[u8]) -> Option<NetfilterMessage> 
 pub(super) fn stream(flow: &[u8]) -> Option<Stream> {
     let tcp = attribute(attribute(flow, CTA_PROTOINFO)?, CTA_PROTOINFO_TCP)?;
     let &[state] = attribute(tcp, CTA_PROTOINFO_TCP_STATE)? else { return None };
-    let (from, to) = ends(attribute(flow, CTA_TUPLE_ORIG)?)?;
-    let (answers_from, answers_to) = ends(attribute(flow, CTA_TUPLE_REPLY)?)?;
+    let (from, to) = ends_of(attribute(flow, CTA_TUPLE_ORIG)?)?;
+    let (answers_from, answers_to) = ends_of(attribute(flow, CTA_TUPLE_REPLY)?)?;
     match (from == answers_to, to == answers_from) {
         _ if !WAITING.contains(&state) => None,
         // Masqueraded on its way out; let in by a port that is forwarded.
@@ -162,8 +206,14 @@ pub(super) fn stream(flow: &[u8]) -> Option<Stream> {
     }
 }
 
+/// The ends of a flow, if it is a TCP connection.
+fn connection(flow: &[u8]) -> Option<Ends> {
+    attribute(attribute(flow, CTA_PROTOINFO)?, CTA_PROTOINFO_TCP)?;
+    ends_of(attribute(flow, CTA_TUPLE_ORIG)?)
+}
+
 /// Source and destination of a tuple.
-fn ends(tuple: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+fn ends_of(tuple: &[u8]) -> Option<Ends> {
     let (ip, protocol) = (attribute(tuple, CTA_TUPLE_IP)?, attribute(tuple, CTA_TUPLE_PROTO)?);
     let end = |v4, v6, port| {
         let port = u16::from_be_bytes(attribute(protocol, port)?.try_into().ok()?);
@@ -193,7 +243,7 @@ mod tests {
     #[test]
     fn a_deletion_names_tuple_id_and_zone() {
         let body = flow();
-        let deletion = deletion(Family::V4, flow_of(&body, ONE).unwrap()).unwrap();
+        let deletion = deletion(Family::V4, flow_of(&body, &ONE.into()).unwrap()).unwrap();
         let mut message = NetlinkMessage::from(deletion);
         message.finalize();
         let mut sent = vec![0; message.buffer_len()];
@@ -206,16 +256,32 @@ mod tests {
 
     #[test]
     fn only_the_mark_itself_is_met() {
-        assert!(flow_of(&flow(), ONE).is_some());
+        assert!(flow_of(&flow(), &ONE.into()).is_some());
         for other in [0x0200_0000, 0x0300_0000, 0x3f00_0000] {
-            assert_eq!(flow_of(&flow(), Mark::new(other, MARK_MASK)), None, "{other:#x}");
+            assert_eq!(flow_of(&flow(), &Mark::new(other, MARK_MASK).into()), None, "{other:#x}");
         }
-        assert_eq!(flow_of(&bytes(FLOW), ONE), None);
+        assert_eq!(flow_of(&bytes(FLOW), &ONE.into()), None);
+    }
+
+    #[test]
+    fn flows_on_one_uplink_are_told_apart_by_their_labels() {
+        let (mail, bank) = (Label::of("mail"), Label::of("bank"));
+        // CTA_LABELS with all bits of all policies; and none at all.
+        let labelled = [flow(), bytes(&format!("14001600{}", "ff".repeat(16)))].concat();
+        let meets = |flow: &[u8], labels| flow_of(flow, &Whose::Mark(ONE, labels)).is_some();
+        assert!(meets(&labelled, Labels::Any) && meets(&labelled, Labels::Is(mail)));
+        assert!(!meets(&labelled, Labels::NoneOf(vec![bank])));
+        assert!(meets(&flow(), Labels::Any) && meets(&flow(), Labels::NoneOf(vec![mail, bank])));
+        assert!(!meets(&flow(), Labels::Is(mail)));
+        let any = |flow: &[u8]| flow_of(flow, &Whose::Labelled(vec![mail])).is_some();
+        assert!(any(&labelled) && !any(&flow()));
+        let ends = ("10.1.0.9:5000".parse().unwrap(), "203.0.113.1:80".parse().unwrap());
+        assert_eq!(connection(&labelled[NFGENMSG..]), Some(ends));
     }
 
     #[test]
     fn a_flow_is_met_by_the_address_that_it_uses() {
-        let uses = |ip: &str| flow_of(&flow(), ip.parse::<IpAddr>().unwrap()).is_some();
+        let uses = |ip: &str| flow_of(&flow(), &ip.parse::<IpAddr>().unwrap().into()).is_some();
         assert!(uses("192.0.2.2"), "it is masqueraded to it");
         assert!(uses("203.0.113.1"), "it came in to it, for all that is known here");
         assert!(!uses("10.1.0.9") && !uses("192.0.2.20"));
@@ -224,7 +290,7 @@ mod tests {
     #[test]
     fn a_connection_is_told_by_its_near_end() {
         let near = Stream { near: "10.1.0.9:5000".parse().unwrap(), far: "203.0.113.1:80".parse().unwrap() };
-        assert_eq!(stream(flow_of(&flow(), ONE).unwrap()), Some(near));
+        assert_eq!(stream(flow_of(&flow(), &ONE.into()).unwrap()), Some(near));
         // The two tuples exchanged: a connection that was let in.
         let (original, reply) = (&FLOW[16..16 + 0x30 * 2], &FLOW[16 + 0x34 * 2..16 + 0x64 * 2]);
         let inward = bytes(&format!("0200000034000180{reply}34000280{original}{}", &FLOW[16 + 0x64 * 2..]));
@@ -241,7 +307,7 @@ mod tests {
         let body = flow();
         // The id stands behind the tuples; and nothing ever panics.
         for end in 0..body.len() {
-            let flow = flow_of(&body[..end], ONE);
+            let flow = flow_of(&body[..end], &ONE.into());
             assert!(flow.and_then(|flow| deletion(Family::V4, flow)).is_none() || end >= 136, "{end}");
             assert!(flow.and_then(stream).is_none() || end >= 108, "{end}");
             assert!(body.get(4..end).and_then(stream).is_none() || end >= 108, "{end}");
@@ -249,7 +315,7 @@ mod tests {
         for byte in 0..body.len() {
             let mut broken = body.clone();
             broken[byte] = 0xff;
-            if let Some(flow) = flow_of(&broken, ONE) {
+            if let Some(flow) = flow_of(&broken, &ONE.into()) {
                 let _ = (deletion(Family::V4, flow), stream(flow));
             }
         }

@@ -10,6 +10,7 @@ use uplinkd::core::balance::{Choice, Method};
 use uplinkd::core::health::{Health, Manual, Opinion, Standing};
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, PerFamily};
+use uplinkd::core::plan::Customer;
 use uplinkd::core::quota::{Amount, Usage};
 
 use crate::support::world::World;
@@ -86,7 +87,9 @@ pub(super) fn drawn() -> impl Strategy<Value = Drawn> {
         1 => Just(all().map(|key| (key, down())).collect()),
     ];
     let manual = prop::collection::btree_map(slot(), select(vec![Manual::Up, Manual::Down]), 0..2);
-    let leaving = prop::collection::btree_set(key(), 0..4);
+    let customers = vec![Customer::All, Customer::Usual, Customer::Policy("policy-1".to_owned())];
+    let left = (select(customers), key()).prop_map(|(whose, (slot, family))| (whose, slot, family));
+    let leaving = prop::collection::btree_set(left, 0..4);
     let drained = prop::collection::btree_set(slot(), 0..2);
     let all_down = select(vec![AllDown::Keep, AllDown::Block]);
     let balance = (select(Method::ALL.to_vec()), choices());

@@ -3,7 +3,9 @@ use std::time::Duration;
 use super::*;
 use crate::config::parse::resolve;
 use crate::config::{Config, Outside};
+use crate::core::balance::Method;
 use crate::core::policy::Same;
+use crate::core::uplink::Failback;
 
 /// A machine with two lists, and one user.
 struct Machine(String);
@@ -48,7 +50,7 @@ fn policy(text: &str) -> Policy {
 fn everything_that_can_be_said_is_understood() {
     let policy = policy(
         "name = 'bank'\nmethod = 'persistence'\nsame = 'client-and-destination'\nidle = '30s'\nuplinks = ['dsl', 'lte']\n\
-         on-failure = 'next'\n[policy.match]\nfrom = ['10.1.2.3/8', '/lists/good']\nto = 'fd00::1'\nprotocol = ['tcp', 47, '50']\n\
+         on-failure = 'next'\nfailback = 'drain'\ndrain-time = '90s'\n[policy.match]\nfrom = ['10.1.2.3/8', '/lists/good']\nto = 'fd00::1'\nprotocol = ['tcp', 47, '50']\n\
          ports = [443, '5000-5100']\ndscp = ['ef', 'cs6', 'af42', 1, '2']",
     );
     let nets = |texts: &[&str]| -> Vec<IpNet> { texts.iter().map(|text| text.parse().unwrap()).collect() };
@@ -59,6 +61,7 @@ fn everything_that_can_be_said_is_understood() {
     assert_eq!(policy.traffic.dscp, [46, 48, 36, 1, 2]);
     let stick = Stick { to: Same::ClientAndDestination, idle: Duration::from_secs(30) };
     assert_eq!((policy.way, policy.on_failure), (Way::Persistence(stick), OnFailure::Next));
+    assert_eq!(policy.failback, Some(Failback::Drain(Duration::from_secs(90))));
     assert_eq!(policy.uplinks.iter().map(ToString::to_string).collect::<Vec<_>>(), ["dsl", "lte"]);
     assert_eq!((policy.name.as_str(), policy.origin.as_str()), ("bank", "x.toml:1"));
 }
@@ -78,7 +81,7 @@ fn accounts_and_links_are_looked_up() {
     assert_eq!((behind.traffic.interface.len(), behind.traffic.mac.len()), (2, 1));
     assert_eq!(
         (behind.name.as_str(), behind.way, behind.on_failure),
-        ("policy-1", Way::Weighted, OnFailure::Default)
+        ("policy-1", Way::By(Method::Weighted), OnFailure::Default)
     );
     let enforced = policy("match.ports = 25\nmethod = 'enforced'\nuplinks = 'dsl'");
     assert_eq!(enforced.on_failure, OnFailure::Block);
@@ -109,7 +112,7 @@ fn what_is_not_allowed_is_told_with_what_is() {
     for (text, told) in [
         (
             "method = 'quickest'",
-            "2:10: method: 'quickest' is not allowed; weighted, priority, enforced, persistence or fastest",
+            "2:10: method: 'quickest' is not allowed; weighted, priority, overflow, least-used, lowest-latency, enforced, persistence or fastest",
         ),
         ("on-failure = 'wait'", "2:14: on-failure: 'wait' is not allowed; next, block or default"),
         (
@@ -118,7 +121,7 @@ fn what_is_not_allowed_is_told_with_what_is() {
         ),
         (
             "metod = 'weighted'",
-            "2:1: metod: no such key here; did you mean `method`? allowed: match, name, method, uplinks, on-failure, same, idle, bad-lines",
+            "2:1: metod: no such key here; did you mean `method`? allowed: match, name, method, uplinks, on-failure, failback, drain-time, same, idle, bad-lines",
         ),
         ("method = 'enforced'", "2:10: method: enforced needs exactly one name in uplinks"),
         (
@@ -129,6 +132,8 @@ fn what_is_not_allowed_is_told_with_what_is() {
             "method = 'enforced'\nuplinks = 'a'\non-failure = 'next'",
             "4:14: on-failure: with method = \"enforced\" only block is allowed",
         ),
+        ("failback = 'move'", "2:12: failback: 'move' is not allowed; keep, drain or force"),
+        ("drain-time = '5m'", "2:14: drain-time: only allowed with failback = \"drain\""),
         ("idle = '5m'", "2:8: idle: only allowed with method = \"persistence\""),
         ("match.to = '/lists/none'", "2:12: to: /lists/none cannot be read: no such file"),
         ("match.to = ['10.0.0.1', '/lists/empty']", "2:25: to: /lists/empty holds no prefix"),
