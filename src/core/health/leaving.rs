@@ -313,7 +313,11 @@ mod tests {
         let mail = (Customer::Policy("mail".into()), slot, family);
         assert_eq!(due(true, true, None), []);
         assert_eq!(due(true, false, None), [], "the uplink says that they stay");
-        assert_eq!(due(true, false, Some(Failback::Force)), std::slice::from_ref(&mail), "the policy says otherwise");
+        assert_eq!(
+            due(true, false, Some(Failback::Force)),
+            std::slice::from_ref(&mail),
+            "the policy says otherwise"
+        );
         assert_eq!(due(false, false, Some(Failback::Force)), [mail], "the flows of the default route stay");
         assert_eq!(due(false, true, Some(Failback::Force)), [], "it is used again");
     }
