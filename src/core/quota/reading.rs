@@ -70,7 +70,7 @@ fn wrapped(then: u64, now: u64) -> bool {
 
 /// It went back, and not to its beginning: a sum that was read while its parts were changed.
 fn steps_back(then: u64, now: u64) -> bool {
-    now < then && now >= then / 2 && !wrapped(then, now)
+    now < then && now > then / 2 && !wrapped(then, now)
 }
 
 #[cfg(test)]
@@ -126,6 +126,8 @@ mod tests {
         assert_eq!(count(down + 9, 7 + (1 << 39)), 9);
         assert_eq!(count(20, 30), 50, "both were reset");
         assert_eq!(count(21, 30), 1);
+        let nothing = read("a", 3, 5, 0, 0);
+        assert_eq!(nothing.clone().behind(Some(&read("a", 3, 5, 1, 1))), nothing, "at nothing it has begun anew");
         assert_eq!(read("b", 3, 5, 4, 4).behind(Some(&then)), read("b", 3, 5, 4, 4));
     }
 }
