@@ -127,7 +127,11 @@ mod tests {
         assert_eq!(count(20, 30), 50, "both were reset");
         assert_eq!(count(21, 30), 1);
         let nothing = read("a", 3, 5, 0, 0);
-        assert_eq!(nothing.clone().behind(Some(&read("a", 3, 5, 1, 1))), nothing, "at nothing it has begun anew");
+        assert_eq!(
+            nothing.clone().behind(Some(&read("a", 3, 5, 1, 1))),
+            nothing,
+            "at nothing it has begun anew"
+        );
         assert_eq!(read("b", 3, 5, 4, 4).behind(Some(&then)), read("b", 3, 5, 4, 4));
     }
 }
