@@ -3,6 +3,7 @@
 //! Decides how settings are written, which link a section speaks of, and what counts where several speak of one.
 //! Refuses to know which links exist and what becomes of the settings. Only [`load`], [`fragments`] and [`edit`] touch files.
 
+mod balance;
 mod edit;
 mod firewall;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod table;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use balance::Balance;
 pub use edit::{Error, edit};
 pub use firewall::Firewall;
 pub use forward::Forward;
@@ -40,7 +42,6 @@ pub use routes::{Lead, NO_FILES};
 pub use settings::{Assignment, FailbackMode, NO_DAY, NO_PROGRAMS, Settings};
 pub use table::{CRITERIA, GLOBALS, SECTIONS, SETTINGS};
 
-use crate::core::balance::Method;
 use crate::core::nft::Fragments;
 use crate::core::policy::{Policy, Prefixes};
 
@@ -54,8 +55,8 @@ pub struct Config {
     pub uplinks: Vec<Section>,
     /// What holds where no uplink of a family leads out.
     pub all_down: AllDown,
-    /// How new flows are shared out.
-    pub method: Method,
+    /// How new flows are shared out that no policy is for.
+    pub balance: Balance,
     /// What the machine does for the hosts behind it.
     pub router: Router,
     /// Its port forwards, in the order in which they are read.

@@ -350,7 +350,7 @@ impl Daemon {
         let mut status = self.rounds.status();
         self.events.date(&mut status);
         self.probing.describe(&mut status);
-        self.metering.describe(self.rounds.last(), self.rounds.method(), &mut status);
+        self.metering.describe(self.rounds.last(), &mut status);
         self.quotas.describe(self.rounds.last(), &mut status);
         self.racing.describe(self.rounds.last(), &mut status);
         let resting = self.resting.then(|| "flushed: nothing is managed until `uplinkctl reload`".to_owned());

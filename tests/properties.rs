@@ -59,7 +59,7 @@ proptest! {
         let again = Daemon::default().decide(&world, &Memory::of(&world)).plan;
         prop_assert_eq!(&again.desired, &round.plan.desired, "the same world makes the same plan");
         check_layout(&kernel, &round.plan)?;
-        support::quota::check(&round.plan, world.config.method, &world.health)?;
+        support::quota::check(&round.plan, world.config.balance.method(), &world.health)?;
     }
 
     /// In what order the kernel and the managers list things does not matter.

@@ -21,7 +21,7 @@ use super::problem::{Flaw, Problem, Problems, Source};
 use super::settings::{NO_DAY, Settings};
 use super::table::{CRITERIA, GLOBALS, SECTIONS, SETTINGS};
 use super::{Config, Group, Origin, Section};
-use crate::core::policy::{Policy, Prefixes};
+use crate::core::policy::{Policy, Prefixes, Way};
 
 /// Reads one text as if it were the only file.
 pub fn parse(file: &Path, text: &str) -> Result<Config, Problems> {
@@ -41,10 +41,22 @@ pub(super) fn resolve(
         documents[file].flaws.push(flaw);
     }
     let mut config = Config::default();
+    let mut method_at = None;
     for document in documents {
         let Document {
-            source, globals, sections, forwards, groups, policies, flaws, elsewhere, notes, ..
+            source,
+            globals,
+            sections,
+            forwards,
+            groups,
+            policies,
+            flaws,
+            elsewhere,
+            notes,
+            method_at: at,
+            ..
         } = document;
+        method_at = at.map(|at| (source, at)).or(method_at);
         config.notes.extend(notes);
         problems.extend(source.problems(flaws));
         problems.extend(elsewhere);
@@ -56,6 +68,13 @@ pub(super) fn resolve(
         config.groups.extend(groups);
         config.forwards.extend(forwards.into_iter().map(|read| read.forward));
         config.policies.extend(policies.into_iter().map(|read| read.policy));
+    }
+    if let Some((source, at)) = method_at {
+        let origin = Origin { file: source.path.clone(), line: source.line(at.start) };
+        match config.balance.policy(&origin) {
+            Ok(policy) => config.policies.extend(policy),
+            Err(message) => problems.push(source.problem(Flaw { span: at, message: message.to_owned() })),
+        }
     }
     config.prefixes = Prefixes::of(&config.policies);
     if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
@@ -139,6 +158,8 @@ struct Document<'s> {
     elsewhere: Vec<Problem>,
     /// What is wrong there, and does not count.
     notes: Vec<String>,
+    /// Where `[balance]` says how.
+    method_at: Option<Range<usize>>,
     outside: &'s dyn Outside,
 }
 
@@ -167,6 +188,7 @@ impl<'s> Document<'s> {
             flaws: Vec::new(),
             elsewhere: Vec::new(),
             notes: Vec::new(),
+            method_at: None,
             outside,
         };
         if errors.is_empty() {
@@ -210,6 +232,9 @@ impl<'s> Document<'s> {
                 ("policy", ..) => self.no_policy(value),
                 (_, Some((_, keys)), DeValue::Table(table)) => {
                     table.iter().for_each(|(key, value)| self.global(keys, key, value, &[]));
+                    if name == "balance" {
+                        self.balance(table);
+                    }
                 }
                 (_, Some((section, _)), _) => {
                     self.refuse(section, value.span(), "a section with that name in [ ]")
@@ -237,6 +262,20 @@ impl<'s> Document<'s> {
         };
         self.put(global, &mut Config::default(), value);
         self.globals.extend(joined(value.get_ref()).map(|value| (global, value)));
+    }
+
+    /// What is right for itself, and not together with the method beside it.
+    fn balance(&mut self, table: &DeTable) {
+        let Some(method) = table.get("method") else { return };
+        self.method_at = Some(method.span());
+        let Some(way) = method.get_ref().as_str().and_then(Way::named) else { return };
+        let of = |key: &str| if key == "uplink" { "enforced" } else { "persistence" };
+        for key in ["uplink", "same", "idle"].into_iter().filter(|key| of(key) != way.as_str()) {
+            if let Some(value) = table.get(key) {
+                let message = format!("{key}: only allowed with method = \"{}\"", of(key));
+                self.flaw(value.span(), message);
+            }
+        }
     }
 
     fn uplink(&mut self, value: &Spanned<DeValue>) {

@@ -150,28 +150,17 @@ pub static POLICY: [Key<Draft>; 9] = [
     },
     Key {
         name: "same",
-        allowed: "client or client-and-destination",
+        allowed: SAME,
         help: "with method = \"persistence\": what stays on one uplink",
         kind: Kind::Text,
-        put: |draft, value| {
-            draft.same = Some(match value.text()? {
-                "client" => Same::Client,
-                "client-and-destination" => Same::ClientAndDestination,
-                _ => return None,
-            });
-            Some(())
-        },
+        put: |draft, value| same(value).map(|same| draft.same = Some(same)),
     },
     Key {
         name: "idle",
-        allowed: "a time from 1s to 24h, like 30s or 10m",
+        allowed: IDLE,
         help: "with method = \"persistence\": so long after its last new connection a client is forgotten",
         kind: Kind::Text,
-        put: |draft, value| {
-            let time = value.time(Duration::from_secs(1), Duration::from_secs(24 * 3600))?;
-            draft.idle = Some(time);
-            Some(())
-        },
+        put: |draft, value| idle(value).map(|time| draft.idle = Some(time)),
     },
     Key {
         name: "bad-lines",
@@ -188,6 +177,26 @@ pub static POLICY: [Key<Draft>; 9] = [
         },
     },
 ];
+
+/// What [`same`] takes.
+pub(super) const SAME: &str = "client or client-and-destination";
+
+/// What stays together.
+pub(super) fn same(value: &Value) -> Option<Same> {
+    Some(match value.text()? {
+        "client" => Same::Client,
+        "client-and-destination" => Same::ClientAndDestination,
+        _ => return None,
+    })
+}
+
+/// What [`idle`] takes.
+pub(super) const IDLE: &str = "a time from 1s to 24h, like 30s or 10m";
+
+/// After what time somebody is forgotten.
+pub(super) fn idle(value: &Value) -> Option<Duration> {
+    value.time(Duration::from_secs(1), Duration::from_secs(24 * 3600))
+}
 
 /// What `from` and `to` allow.
 const NETS: &str = "an address, a prefix like 192.0.2.0/24 or 2001:db8::/32, the absolute path of a file with one of these a \

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
+use super::balance::BALANCE;
 use super::firewall::FIREWALL;
 use super::keys::{Key, Kind};
 use super::matcher::{LinkType, Matcher, Pattern};
@@ -13,7 +14,7 @@ use super::router::ROUTER;
 use super::routes::{ROUTES, lead};
 use super::settings::{FailbackMode, Settings};
 use super::{AllDown, Config};
-use crate::core::balance::{Method, Rate};
+use crate::core::balance::Rate;
 use crate::core::health::Limit;
 use crate::core::nat6::{MOST_PREFIXES, Nat6, is_delegable};
 use crate::core::net::{Tier, UplinkName, Weight};
@@ -266,15 +267,6 @@ pub static GLOBALS: [Key<Config>; 1] = [Key {
 /// The sections that stand once, for all uplinks, and their keys.
 pub static SECTIONS: [(&str, &[Key<Config>]); 3] =
     [("balance", &BALANCE), ("router", &ROUTER), ("firewall", &FIREWALL)];
-
-/// The keys of `[balance]`.
-static BALANCE: [Key<Config>; 1] = [Key {
-    name: "method",
-    allowed: Method::ALLOWED,
-    help: "how new flows are shared out among the usable uplinks",
-    kind: Kind::Text,
-    put: |config, value| value.text().and_then(Method::named).map(|method| config.method = method),
-}];
 
 /// The keys of `match`.
 pub static CRITERIA: [Key<Matcher>; 4] = [

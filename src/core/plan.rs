@@ -84,7 +84,7 @@ pub fn plan(
     let Found { uplinks, slots, mut notes } = discover(config, observed, slots, health, usages);
     let multihomed = slots.multihomed();
     let picks = policy::picks(config, &uplinks, choices);
-    let usual = Pool::of_all(config.method);
+    let usual = Pool::of_all(config.balance.method());
     let chosen = picks.get(&usual).cloned().unwrap_or_default();
     let active = PerFamily::from_fn(|family| chosen[family].active.clone());
     let ready = PerFamily::from_fn(|family| chosen[family].ready.clone());

@@ -174,8 +174,7 @@ impl Metering {
     }
 
     /// Adds to a status what goes over each link, and what it can carry.
-    pub(super) fn describe(&self, plan: &Plan, method: Method, status: &mut Status) {
-        method.as_str().clone_into(&mut status.method);
+    pub(super) fn describe(&self, plan: &Plan, status: &mut Status) {
         for told in &mut status.uplinks {
             let uplink = plan.uplinks.iter().find(|uplink| uplink.slot.get() == told.slot);
             let measured = uplink.and_then(|u| Some((u, self.meters.get(u.slot)?)));

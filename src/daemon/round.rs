@@ -110,6 +110,7 @@ impl Rounds {
     /// What the last round found and decided.
     pub(super) fn status(&self) -> Status {
         let mut status = Status::of(&self.last, self.forwards);
+        status.method = self.config.balance.to_string();
         if self.lacks_policies {
             status.policies.iter_mut().for_each(PolicyStatus::unload);
         }
@@ -119,7 +120,7 @@ impl Rounds {
 
     /// How new flows are shared out.
     pub(super) fn method(&self) -> Method {
-        self.config.method
+        self.config.balance.method()
     }
 
     /// What the last round decided.

@@ -70,7 +70,7 @@ impl fmt::Debug for World {
             writeln!(f, "choice {family}{}", list(order.iter().collect()))?;
             writeln!(f, "full {family}{}", list(full.iter().collect()))?;
         }
-        writeln!(f, "# method {:?}", self.config.method)?;
+        writeln!(f, "# method {:?}", self.config.balance.method())?;
         writeln!(f, "# drained {:?}, all-down {:?}", self.drained, self.config.all_down)?;
         for section in &self.config.uplinks {
             writeln!(f, "# {:?} {:?}", section.matcher, section.settings)?;

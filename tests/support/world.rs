@@ -53,7 +53,7 @@ impl World {
     /// The choice of everybody who asks for one.
     pub(crate) fn chosen(&self) -> Choices {
         let pools = self.config.policies.iter().map(|policy| policy.pool());
-        let pools = pools.chain([Pool::of_all(self.config.method)]);
+        let pools = pools.chain([Pool::of_all(self.config.balance.method())]);
         pools.map(|pool| (pool, self.choices.clone())).collect()
     }
 

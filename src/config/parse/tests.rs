@@ -11,6 +11,7 @@ use crate::config::{AllDown, FailbackMode, Subject};
 use crate::core::balance::{Method, Rate};
 use crate::core::health::Thresholds;
 use crate::core::net::{IfName, MacAddr, Tier, UplinkName, Weight};
+use crate::core::policy::{OnFailure, Same, Stick, Way};
 
 mod quota;
 
@@ -121,7 +122,7 @@ probes = "none"
 #[test]
 fn balancing_is_configured() {
     for method in Method::ALL {
-        assert_eq!(read(&format!("[balance]\nmethod = \"{}\"", method.as_str())).method, method);
+        assert_eq!(read(&format!("[balance]\nmethod = \"{}\"", method.as_str())).balance.method(), method);
     }
     let config = read(
         r#"
@@ -132,23 +133,57 @@ download = "109.3M"
 upload = "800k"
 "#,
     );
-    assert_eq!(config.method, Method::Overflow);
+    assert_eq!(config.balance.method(), Method::Overflow);
+    assert_eq!(config.policies, []);
     let Settings { download, upload, .. } = config.uplinks[0].settings;
     assert_eq!((download, upload), (Some(Rate(109_300_000)), Some(Rate(800_000))));
-    assert_eq!(read("[balance]").method, Method::Weighted);
+    assert_eq!(read("[balance]").balance.method(), Method::Weighted);
+}
+
+#[test]
+fn what_no_route_can_do_is_a_policy_for_all_behind_the_others() {
+    let text = |balance: &str| format!("[balance]\n{balance}\n[[policy]]\nname = 'mail'\nmatch.ports = 25\n");
+    let last = |balance: &str| {
+        let config = read(&text(balance));
+        assert_eq!((config.balance.method(), config.policies.len()), (Method::Weighted, 2));
+        config.policies[1].clone()
+    };
+    let stick = Stick { to: Same::ClientAndDestination, idle: Duration::from_secs(60) };
+    let policy = last("method = 'persistence'\nsame = 'client-and-destination'\nidle = '1m'");
+    assert_eq!((policy.way, policy.on_failure), (Way::Persistence(stick), OnFailure::Default));
+    assert!(policy.traffic.is_empty() && policy.uplinks.is_empty());
+    assert_eq!(
+        (policy.name.as_str(), UplinkName::new(&policy.name)),
+        ("[balance]", None),
+        "nobody else's name"
+    );
+    assert_eq!(last("method = 'persistence'").way, Way::Persistence(Stick::default()));
+    assert_eq!(last("method = 'fastest'").way, Way::Fastest);
+    let policy = last("method = 'enforced'\nuplink = 'dsl'");
+    assert_eq!((policy.way, policy.on_failure), (Way::Enforced, OnFailure::Block));
+    assert_eq!(policy.uplinks, [UplinkName::new("dsl").unwrap()]);
 }
 
 #[test]
 fn wrong_balancing_is_told() {
-    let methods = "weighted, priority, overflow, least-used or lowest-latency";
+    let methods = Way::ALLOWED;
     for (text, told) in [
-        ("[balance]\nmethod = \"fastest\"", format!("2:10: method: \"fastest\" is not allowed; {methods}")),
+        ("[balance]\nmethod = \"quickest\"", format!("2:10: method: \"quickest\" is not allowed; {methods}")),
+        ("[balance]\nmethod = 'enforced'", "2:10: method: enforced needs the key uplink beside it".into()),
+        (
+            "[balance]\nmethod = 'fastest'\nuplink = 'dsl'",
+            "3:10: uplink: only allowed with method = \"enforced\"".into(),
+        ),
+        (
+            "[balance]\nmethod = 'priority'\nidle = '1m'",
+            "3:8: idle: only allowed with method = \"persistence\"".into(),
+        ),
         ("[balance]\nmethod = 1", format!("2:10: method: 1 is not allowed; {methods} (in quotes)")),
         (
             "[balance]\nmethods = 1",
-            "2:1: methods: no such key here; did you mean `method`? allowed: method".into(),
+            "2:1: methods: no such key here; did you mean `method`? allowed: method, uplink, same, idle".into(),
         ),
-        ("[balance]\nall-down = 1", "2:1: all-down: no such key here; allowed: method".into()),
+        ("[balance]\nall-down = 1", "2:1: all-down: no such key here; allowed: method, uplink, same, idle".into()),
         (
             "method = \"priority\"",
             "1:1: method: no such key here; allowed: all-down, balance, firewall, forward, group, policy, router, uplink"
@@ -164,10 +199,6 @@ fn wrong_balancing_is_told() {
         ),
     ] {
         assert_eq!(brief(text), [told], "{text}");
-    }
-    // Of the methods that the field knows, these have no effect on the default route.
-    for method in ["persistence", "enforced", "fastest-response"] {
-        assert_eq!(brief(&format!("[balance]\nmethod = \"{method}\"")).len(), 1);
     }
     let rate = "a rate from 8k to 1000G in bits per second, like 800k, 16.5M or 1G";
     for (line, told) in [

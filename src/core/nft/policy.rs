@@ -308,14 +308,17 @@ impl Standing<'_> {
             if shares.is_empty() {
                 continue;
             }
-            let take = match self.policy.way {
+            let goto = |take: String| format!("meta nfproto {family} {take}");
+            match self.policy.way {
                 Way::Persistence(stick) => {
-                    format!("goto {}", Sticky::new(&self.policy.name, stick, family, shares).chain())
+                    rules.extend(Sticky::new(&self.policy.name, stick, family, shares).rules());
                 }
-                Way::Fastest => format!("goto {}", Fastest::new(&self.policy.name, family, shares).chain()),
-                Way::By(_) | Way::Enforced => by_turns(shares),
-            };
-            rules.push(format!("meta nfproto {family} {take}"));
+                Way::Fastest => {
+                    let chain = Fastest::new(&self.policy.name, family, shares).chain();
+                    rules.push(goto(format!("goto {chain}")));
+                }
+                Way::By(_) | Way::Enforced => rules.push(goto(by_turns(shares))),
+            }
         }
         beside + &chain(&policy_chain(place), &rules)
     }

@@ -90,11 +90,11 @@ fn shares(
     let of = |slot: Slot| uplinks.iter().copied().find(|uplink| uplink.slot == slot);
     let all: Vec<Uplink> = uplinks.iter().copied().cloned().collect();
     let all = balance::candidates(&all, family);
-    let usual = balance::active(config.method, &all, choice);
+    let usual = balance::active(config.balance.method(), &all, choice);
     if usual.iter().all(|slot| of(*slot).is_some_and(allowed)) {
         return Vec::new();
     }
     let own: Vec<_> = all.into_iter().filter(|one| of(one.slot).is_some_and(allowed)).collect();
-    let slots = balance::active(config.method, &own, choice);
+    let slots = balance::active(config.balance.method(), &own, choice);
     slots.into_iter().filter_map(|slot| Some((slot, of(slot)?.weight))).collect()
 }

@@ -88,7 +88,7 @@ pub(super) fn policies<'a>(
     let begins = table.begins_to_enforce(observed.kernel.policies.as_ref());
     desired.claims = begins.then(|| claims(&standing, observed, uplinks));
     desired.policies = Some(table);
-    let usual = picks.get(&Pool::of_all(config.method)).cloned().unwrap_or_default();
+    let usual = picks.get(&Pool::of_all(config.balance.method())).cloned().unwrap_or_default();
     let own = |one: &Standing, family| match one.verdict[family] {
         Verdict::Take(_) => {
             picks.get(&one.policy.pool()).map(|picks| picks[family].clone()).unwrap_or_default()
@@ -161,7 +161,7 @@ pub(super) fn picks(config: &Config, uplinks: &[Uplink], choices: &Choices) -> P
         let picks = PerFamily::from_fn(|family| pool.pick(uplinks, family, &choice[family]));
         (pool, picks)
     };
-    pools.into_iter().chain([Pool::of_all(config.method)]).map(pick).collect()
+    pools.into_iter().chain([Pool::of_all(config.balance.method())]).map(pick).collect()
 }
 
 /// The interfaces that a policy speaks of, of those that there are.

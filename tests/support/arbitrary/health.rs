@@ -11,6 +11,7 @@ use uplinkd::core::health::{Health, Manual, Opinion, Standing};
 use uplinkd::core::layout::Slot;
 use uplinkd::core::net::{Family, PerFamily};
 use uplinkd::core::plan::Customer;
+use uplinkd::core::policy::Way;
 use uplinkd::core::quota::{Amount, Usage};
 
 use crate::support::world::World;
@@ -30,7 +31,8 @@ impl Drawn {
     pub(super) fn put(self, world: &mut World) {
         (world.health, world.drained) = (self.health, Some(self.drained));
         world.config.all_down = self.all_down;
-        (world.config.method, world.choices, world.usages) = (self.method, self.choices, self.usages);
+        world.config.balance.way = Way::By(self.method);
+        (world.choices, world.usages) = (self.choices, self.usages);
     }
 }
 

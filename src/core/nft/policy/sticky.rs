@@ -4,6 +4,9 @@
 //! the usable uplinks so that the loss or return of one moves only those that were its own (rendezvous hashing with weights,
 //! Thaler and Ravishankar 1998). So nothing is lost with a reboot. Who is known is in a map, and stays where it is for as long
 //! as it goes on and its uplink is usable, though the numbers would have it elsewhere by now.
+//!
+//! What this machine sends has the address of whichever uplink the route of the moment leads to, which says nothing. There the
+//! destination is what stays: as a client's address is never one of the internet's, both have room in one map.
 
 use std::fmt::Write;
 
@@ -34,6 +37,8 @@ pub(super) struct Sticky<'a> {
 /// The beginnings of the names of its chains, and of its map.
 const BEGIN: &str = "stick_";
 const AFRESH: &str = "afresh_";
+/// What stands ahead of them for what this machine sends.
+const OWN: &str = "own_";
 const MAP: &str = "sticky_";
 
 /// What stands for the same client and destination in a name.
@@ -47,33 +52,44 @@ impl<'a> Sticky<'a> {
         Sticky { id, stick, family, shares }
     }
 
-    /// The chain to go to.
-    pub(super) fn chain(&self) -> String {
-        format!("{BEGIN}{}", self.id)
+    /// The rules that lead to its chains.
+    pub(super) fn rules(&self) -> [String; 2] {
+        let Sticky { id, family, .. } = self;
+        [
+            format!("meta nfproto {family} fib saddr type local goto {OWN}{BEGIN}{id}"),
+            format!("meta nfproto {family} goto {BEGIN}{id}"),
+        ]
     }
 
     /// Its chains. The packet mark is 0 on the way in, and again on the way out.
     pub(super) fn chains(&self) -> String {
         if self.shares.is_empty() {
             // Its map is kept for when somebody is back.
-            return chain(&self.chain(), &[]);
+            return chain(&format!("{BEGIN}{}", self.id), &[]);
         }
+        self.known_by(OWN, &["daddr"])
+            + &match self.stick.to {
+                Same::Client => self.known_by("", &["saddr"]),
+                Same::ClientAndDestination => self.known_by("", &["saddr", "daddr"]),
+            }
+    }
+
+    /// The chains by which these addresses stay where they are.
+    fn known_by(&self, side: &str, addresses: &[&str]) -> String {
         let word = if self.family == Family::V4 { "ip" } else { "ip6" };
         // Two addresses as one number: for a key of 32 bytes and a mark nft 1.0.6 has not enough registers, and gives up. Who
         // shares a number with another, one of four billions, shares an uplink.
-        let (who, key) = match self.stick.to {
-            Same::Client => (format!("{word} saddr"), format!("{word} saddr")),
-            Same::ClientAndDestination => {
-                let who = format!("{word} saddr . {word} daddr");
-                (who.clone(), format!("jhash {who} mod {} seed {SEED:#x}", u32::MAX))
-            }
+        let who = addresses.iter().map(|which| format!("{word} {which}")).collect::<Vec<_>>().join(" . ");
+        let key = match self.stick.to {
+            Same::Client => who.clone(),
+            Same::ClientAndDestination => format!("jhash {who} mod {} seed {SEED:#x}", u32::MAX),
         };
         let ours = format!("ct mark & {MARK_MASK:#010x}");
         let (map, seconds) = (format!("{MAP}{}", self.id), self.stick.idle.as_secs());
         let mark = |slot: Slot| format!("{:#010x}", slot.mark().value());
         let known = self.shares.iter().map(|(slot, _)| format!("{} : jump take_{slot}", mark(*slot)));
         let known: Vec<_> = known.collect();
-        let afresh = format!("{AFRESH}{}", self.id);
+        let afresh = format!("{side}{AFRESH}{}", self.id);
         let remember = format!("update @{map} {{ {key} timeout {seconds}s : {ours} }}");
         let numbered = match self.shares {
             [(only, _)] => format!("jump take_{only}"),
@@ -89,7 +105,7 @@ impl<'a> Sticky<'a> {
                 remember.clone(),
             ],
         ) + &chain(
-            &self.chain(),
+            &format!("{side}{BEGIN}{}", self.id),
             &[
                 format!("meta mark set {key} map @{map}"),
                 format!("meta mark vmap {{ {} }}", known.join(", ")),
