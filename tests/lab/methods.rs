@@ -286,7 +286,7 @@ fn the_method_is_changed_while_flows_run() {
         assert_eq!((shares.answered(), shares.isps()), (60, used.to_vec()), "{method}: {shares:?}");
         rest(1000);
     }
-    lab.machine.write(FILE, "[balance]\nmethod = \"fastest\"\n");
+    lab.machine.write(FILE, "[balance]\nmethod = \"quickest\"\n");
     let refused = lab.machine.cmd(&["uplinkctl", "reload"]);
     assert!(!refused.success() && refused.stderr.contains("least-used"), "{refused}");
     assert_eq!(lab.machine.status()["method"], "weighted");
