@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod dnsmasq;
 mod events;
 mod flush;
 mod plan;
@@ -55,6 +56,12 @@ enum Command {
     /// Check the configuration with the daemon's own loader.
     Check {
         /// The main file; conf.d and nft.d beside it are checked too.
+        #[arg(default_value = config::MAIN_FILE)]
+        file: PathBuf,
+    },
+    /// Print what has dnsmasq note the addresses of names, for policies by domain.
+    Dnsmasq {
+        /// The main file; conf.d beside it is read too.
         #[arg(default_value = config::MAIN_FILE)]
         file: PathBuf,
     },
@@ -174,6 +181,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Status { name, json } => status::run(name.as_deref(), json).await,
         Command::Plan { full, json, config } => plan::run(full, json, &config).await,
         Command::Check { file } => check::run(&file).await,
+        Command::Dnsmasq { file } => dnsmasq::run(&file),
         Command::Reload => client::Client::connect().await?.call("Reload", &()).await,
         Command::Set { name, assignments } => set::run(&name, &assignments).await,
         Command::Nudge { wait } => {

@@ -9,6 +9,7 @@ mod contest;
 mod events;
 mod main;
 mod metering;
+mod naming;
 mod pace;
 mod probing;
 mod quotas;
@@ -40,6 +41,7 @@ pub use alone::{flush, full_plan, once};
 use events::Events;
 pub use main::main;
 use metering::{Latencies, Metering};
+use naming::Naming;
 use pace::Pace;
 use probing::Probing;
 use quotas::Quotas;
@@ -116,6 +118,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         quotas: Quotas::new(&options.dirs),
         sampler: Sampler::default(),
         racing: Racing::default(),
+        naming: Naming::default(),
         events: Events::default(),
         options,
         bus,
@@ -166,6 +169,7 @@ struct Daemon {
     quotas: Quotas,
     sampler: Sampler,
     racing: Racing,
+    naming: Naming,
     events: Events,
     bus: Bus,
     nudges: mpsc::Receiver<crate::sources::Nudge>,
@@ -273,6 +277,7 @@ impl Daemon {
             self.probing.follow(self.rounds.last(), &outcome.failed, health);
             self.count_on();
             self.racing.follow(self.rounds.last()).await;
+            self.naming.follow(self.rounds.last());
             // What failed does not get better by their waiting; what is new takes its share with its first answer.
             if !self.probing.is_proving() {
                 self.release();
@@ -353,6 +358,7 @@ impl Daemon {
         self.metering.describe(self.rounds.last(), &mut status);
         self.quotas.describe(self.rounds.last(), &mut status);
         self.racing.describe(self.rounds.last(), &mut status);
+        self.naming.describe(self.rounds.last(), &mut status);
         let resting = self.resting.then(|| "flushed: nothing is managed until `uplinkctl reload`".to_owned());
         status.alerts.extend(resting.into_iter().chain(self.distrust.clone()));
         status
@@ -363,6 +369,7 @@ impl Daemon {
         match command {
             Command::Status(answer) => {
                 self.racing.look().await;
+                self.naming.look(self.rounds.last()).await;
                 let news = self.sampler.ask(Instant::now()) && self.measure();
                 drop(answer.send(self.status().to_json()));
                 return news;
@@ -393,6 +400,7 @@ impl Daemon {
                 self.metering.rest(Instant::now());
                 self.sampler.rest();
                 self.racing.rest();
+                self.naming.rest();
                 let outcome = match self.rounds.flush(&self.bus.state()).await {
                     Ok(outcome) => outcome.map_err(|failed| failed.join("\n")),
                     Err(error) => Err(crate::world::chain(&error)),

@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod conntrack;
 pub mod counters;
+pub mod element;
 pub mod flows;
 pub mod nflog;
 pub mod nfnl;

@@ -3,6 +3,7 @@
 //! A source answers "what is?" with one fresh snapshot and calls out when it may be worth asking again. What a fact
 //! means is none of its business, and a signal's content is never used: losing a nudge costs time, not correctness.
 
+pub mod answers;
 pub mod bus;
 mod call;
 mod dhcp;

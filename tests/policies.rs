@@ -4,6 +4,8 @@
 
 #[path = "policies/enforced.rs"]
 mod enforced;
+#[path = "policies/names.rs"]
+mod names;
 mod namespace;
 #[path = "policies/sticky.rs"]
 mod sticky;

@@ -12,7 +12,7 @@ use super::keys::{Key, Kind, Value};
 use super::matcher::Pattern;
 use super::settings::FailbackMode;
 use crate::core::net::{MacAddr, UplinkName};
-use crate::core::policy::{Hours, OnFailure, Same, Unit, Way};
+use crate::core::policy::{Domain, Hours, OnFailure, Same, Unit, Way};
 
 /// What reading the configuration needs of the machine.
 pub trait Outside {
@@ -60,6 +60,7 @@ pub struct Draft {
 pub struct TrafficDraft {
     pub(super) from: Vec<Place>,
     pub(super) to: Vec<Place>,
+    pub(super) domain: Vec<Domain>,
     pub(super) interface: Vec<Pattern>,
     pub(super) protocol: Vec<u8>,
     pub(super) ports: Vec<(u16, u16)>,
@@ -203,7 +204,7 @@ const NETS: &str = "an address, a prefix like 192.0.2.0/24 or 2001:db8::/32, the
                     line, or a list of such";
 
 /// The keys of a policy's `match`.
-pub static TRAFFIC: [Key<TrafficDraft>; 12] = [
+pub static TRAFFIC: [Key<TrafficDraft>; 13] = [
     Key {
         name: "from",
         allowed: NETS,
@@ -217,6 +218,13 @@ pub static TRAFFIC: [Key<TrafficDraft>; 12] = [
         help: "the destination address",
         kind: Kind::Texts,
         put: |draft, value| value.text().and_then(place).map(|place| draft.to.push(place)),
+    },
+    Key {
+        name: "domain",
+        allowed: Domain::ALLOWED,
+        help: "what its destination was called by whoever asked for it",
+        kind: Kind::Texts,
+        put: |draft, value| value.text().and_then(Domain::new).map(|name| draft.domain.push(name)),
     },
     Key {
         name: "interface",

@@ -6,6 +6,7 @@
 //!
 //! Refuses to know how it was written, and how packets are looked at.
 
+pub mod domain;
 pub mod hours;
 pub mod label;
 pub mod prefixes;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::domain::{Domain, Names};
 pub use self::hours::{Hours, Moment};
 pub use self::label::Label;
 pub use self::prefixes::Prefixes;
@@ -153,6 +155,8 @@ pub struct Traffic {
     pub from: Vec<IpNet>,
     /// Destination addresses.
     pub to: Vec<IpNet>,
+    /// What the destination was called by whoever asked for it.
+    pub domain: Vec<Domain>,
     /// The interface that it comes in by.
     pub interface: Vec<Pattern>,
     /// IP protocols, by number.

@@ -111,15 +111,19 @@ impl RequestSocket {
         Ok(done)
     }
 
-    /// Sends one change to a subsystem that makes changes in transactions only: between a message that opens one and one that
-    /// ends it.
+    /// Sends changes to a subsystem that makes them in transactions only, all or none: between a message that opens one and
+    /// one that ends it. `flags` are for those that make something.
     pub(in crate::kernel) async fn transact<M: NetlinkSerializable>(
         &mut self,
-        [open, change, end]: [M; 3],
+        [open, end]: [M; 2],
+        changes: Vec<M>,
+        flags: u16,
     ) -> io::Result<()> {
         // An end is acknowledged only since Linux 6.10, a change always was.
-        let flags = |n| if n == 1 { NLM_F_CREATE | NLM_F_ACK } else { 0 };
-        self.send(vec![open, change, end], flags).await?;
+        let last = changes.len();
+        let batch = std::iter::once(open).chain(changes).chain([end]).collect();
+        let flags = |n| if n == last { flags | NLM_F_CREATE | NLM_F_ACK } else { 0 };
+        self.send(batch, flags).await?;
         self.receive().await?;
         let mut answers = messages(&self.received).filter(|m| m.message_type() == NLMSG_ERROR);
         answers.find_map(|answer| refusal(answer.payload())).map_or(Ok(()), Err)

@@ -36,6 +36,9 @@ pub struct PolicyLeg {
     pub state: String,
     /// The uplinks that new flows take.
     pub uplinks: Vec<String>,
+    /// Where it is for names: how many addresses of theirs are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<usize>,
     /// With `fastest`: what became of its races.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub races: Option<RaceStatus>,
@@ -60,7 +63,8 @@ impl PolicyStatus {
     /// Shows what is planned as not in force.
     pub fn unload(&mut self) {
         for (_, leg) in self.legs_mut() {
-            *leg = PolicyLeg { state: "unloaded".to_owned(), uplinks: Vec::new(), races: None };
+            *leg =
+                PolicyLeg { state: "unloaded".to_owned(), uplinks: Vec::new(), addresses: None, races: None };
         }
     }
 
@@ -80,7 +84,7 @@ impl PolicyStatus {
             };
             let names = shares.iter().filter_map(|(slot, _)| plan.name_of(*slot));
             let uplinks = names.map(ToString::to_string).collect();
-            PolicyLeg { state: state.to_owned(), uplinks, races: None }
+            PolicyLeg { state: state.to_owned(), uplinks, addresses: None, races: None }
         };
         PolicyStatus {
             name: policy.name.clone(),
@@ -97,7 +101,7 @@ impl PolicyStatus {
 impl PolicyLeg {
     /// In a few words.
     pub fn said(&self) -> String {
-        match self.state.as_str() {
+        let state = match self.state.as_str() {
             "used" => self.uplinks.join(", "),
             "next" => "next policy".to_owned(),
             "off" => "not now".to_owned(),
@@ -105,6 +109,11 @@ impl PolicyLeg {
             "waits" => "no such unit yet".to_owned(),
             "default" => "default route".to_owned(),
             other => other.to_owned(),
+        };
+        match self.addresses {
+            Some(1) => format!("{state} (1 address)"),
+            Some(known) => format!("{state} ({known} addresses)"),
+            None => state,
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::core::policy::{OnFailure, Policy, Stick, Traffic, Unit, Way};
 use crate::core::text::counted;
 
 /// What `match` allows.
-const MATCH: &str = "a table with at least one of from, to, interface, protocol, ports, dscp, mac, user, group, unit, slice, time";
+const MATCH: &str = "a table with at least one of from, to, domain, interface, protocol, ports, dscp, mac, user, group, unit, slice, time";
 
 impl Document<'_> {
     pub(super) fn policy(&mut self, value: &Spanned<DeValue>) {
@@ -119,8 +119,8 @@ impl Document<'_> {
         traffic.group = self.accounts("group", draft.group, table, |name| outside.group(name));
         traffic.unit = self.units("unit", draft.unit, table, Unit::new);
         traffic.slice = self.units("slice", draft.slice, table, Unit::slice);
-        let TrafficDraft { interface, protocol, ports, dscp, mac, time, .. } = draft;
-        traffic = Traffic { interface, protocol, ports, dscp, mac, time, ..traffic };
+        let TrafficDraft { domain, interface, protocol, ports, dscp, mac, time, .. } = draft;
+        traffic = Traffic { domain, interface, protocol, ports, dscp, mac, time, ..traffic };
         if let Some(why) = traffic.contradiction().filter(|_| self.flaws.len() == flaws) {
             self.flaw(value.span(), format!("match: nothing can match: {why}"));
         }

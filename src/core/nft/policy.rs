@@ -14,6 +14,8 @@
 mod criteria;
 mod fastest;
 mod guard;
+mod names;
+mod object;
 mod sticky;
 mod units;
 
@@ -194,9 +196,8 @@ impl PolicyTable {
         let body = &self.body;
         // The chains stand ahead of the maps, whose elements lead to them.
         format!(
-            "table inet {POLICY_TABLE} {{\n}}\n{begin}table inet {POLICY_TABLE} {{\n{markers}{}{}{body}{maps}}}\n",
-            sticky::maps(body),
-            fastest::objects(body)
+            "table inet {POLICY_TABLE} {{\n}}\n{begin}table inet {POLICY_TABLE} {{\n{markers}{}{body}{maps}}}\n",
+            object::declared(body)
         )
     }
 
@@ -215,12 +216,7 @@ impl PolicyTable {
         let wanted = self.loaded().chains;
         for chain in loaded.chains.difference(&wanted) {
             let _ = writeln!(text, "delete chain inet {POLICY_TABLE} {chain}");
-            if let Some(name) = sticky::map_of(chain) {
-                let _ = writeln!(text, "delete map inet {POLICY_TABLE} {name}");
-            }
-            for object in fastest::objects_of(chain) {
-                let _ = writeln!(text, "delete {} inet {POLICY_TABLE} {}", object.kind, object.name);
-            }
+            text += &object::deleted(chain);
         }
         text
     }

@@ -16,7 +16,9 @@ use crate::core::net::{Family, IfName, PerFamily, TableId, UplinkName};
 use crate::core::nft::{PolicyTable, Standing, Surroundings, Verdict};
 use crate::core::observed::{Address, ForeignRule};
 use crate::core::policy::running::{Claim, Claims};
-use crate::core::policy::{Cgroup, Moment, ON_LINK_4, ON_LINK_6, OnFailure, Policy, Traffic, Unit, Way};
+use crate::core::policy::{
+    Cgroup, Domain, Moment, ON_LINK_4, ON_LINK_6, OnFailure, Policy, Traffic, Unit, Way,
+};
 use crate::core::rule::{Rule, Selector};
 use crate::core::slots::Slots;
 use crate::core::uplink::{Failback, Uplink};
@@ -37,6 +39,8 @@ pub struct PolicyPlan {
     pub on_failure: OnFailure,
     /// Whether this is its time.
     pub in_time: bool,
+    /// The names that it is for.
+    pub domains: Vec<Domain>,
     /// The units and slices that it waits for: none of their programs run.
     pub waits_for: Vec<String>,
     /// It is for units of which there is none.
@@ -102,6 +106,7 @@ pub(super) fn policies<'a>(
         way: one.policy.way,
         on_failure: one.policy.on_failure,
         in_time: one.policy.traffic.is_in_time(observed.moment),
+        domains: one.policy.traffic.domain.clone(),
         waits_for: one
             .policy
             .traffic
@@ -276,6 +281,7 @@ impl PolicyPlan {
             way: Way::default(),
             on_failure: OnFailure::Default,
             in_time: true,
+            domains: Vec::new(),
             waits_for: Vec::new(),
             waits: false,
             failback: None,

@@ -88,6 +88,7 @@ impl Traffic {
         let Traffic {
             from: _,
             to: _,
+            domain: _,
             interface,
             protocol,
             ports,
@@ -104,12 +105,27 @@ impl Traffic {
 
     fn meets(&self, flow: &Running, is_own: bool) -> Met {
         // Each by name: what is asked for one day besides must be decided here.
-        let Traffic { from, to, interface, protocol, ports, dscp, mac, user, group, unit, slice, time: _ } =
-            self;
+        let Traffic {
+            from,
+            to,
+            domain,
+            interface,
+            protocol,
+            ports,
+            dscp,
+            mac,
+            user,
+            group,
+            unit,
+            slice,
+            time: _,
+        } = self;
         let in_one = |nets: &[IpNet], ip| nets.is_empty() || nets.iter().any(|net| net.contains(&ip));
         let port = flow.port.filter(|_| WITH_PORTS.contains(&flow.protocol));
         let in_range = |port: u16| ports.iter().any(|(first, last)| (*first..=*last).contains(&port));
-        let met = in_one(from, flow.from)
+        // What was asked for before anybody listened is not known; nearly all would be none of these names.
+        let met = domain.is_empty()
+            && in_one(from, flow.from)
             && in_one(to, flow.to)
             && (protocol.is_empty() || protocol.contains(&flow.protocol))
             && (ports.is_empty() || port.is_some_and(in_range))

@@ -89,7 +89,7 @@ fn accounts_and_links_are_looked_up() {
 
 #[test]
 fn an_empty_match_and_one_that_contradicts_itself_are_refused() {
-    const MATCHES: &str = "a table with at least one of from, to, interface, protocol, ports, dscp, mac, user, group, unit, slice, time";
+    const MATCHES: &str = "a table with at least one of from, to, domain, interface, protocol, ports, dscp, mac, user, group, unit, slice, time";
     assert_eq!(wrong("uplinks = 'dsl'"), [format!("x.toml:1:1: match: missing; {MATCHES}")]);
     assert_eq!(wrong("match = {}"), [format!("x.toml:2:9: match: {{}} is not allowed; {MATCHES}")]);
     for (matcher, why) in [
@@ -166,7 +166,7 @@ fn what_is_not_allowed_is_told_with_what_is() {
         ),
         (
             "match.form = '10.0.0.1'",
-            "2:7: form: no such key here; did you mean `from`? allowed: from, to, interface, protocol, ports, dscp, mac, user, group, unit, slice, time",
+            "2:7: form: no such key here; did you mean `from`? allowed: from, to, domain, interface, protocol, ports, dscp, mac, user, group, unit, slice, time",
         ),
     ] {
         let text = if text.contains("match") { text.to_owned() } else { format!("{text}\nmatch.ports = 1") };

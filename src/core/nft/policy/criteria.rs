@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Standing, chain, keep, units};
+use super::{Standing, chain, keep, names, units};
 use crate::core::net::Family;
 use crate::core::nft::joined;
 use crate::core::policy::prefixes::{indifferent, map};
 use crate::core::policy::ranges::{Bits, Range, disjoint};
-use crate::core::policy::{Traffic, WITH_PORTS};
+use crate::core::policy::{Domain, Policy, Traffic, WITH_PORTS};
 
 /// A criterion: its chain's name, whether a policy asks for it, and how its chain begins.
 pub(super) struct Criterion {
@@ -17,7 +17,7 @@ pub(super) struct Criterion {
 }
 
 /// What all packets have.
-pub(super) static BOTH: [Criterion; 5] = [
+pub(super) static BOTH: [Criterion; 6] = [
     Criterion {
         name: "from",
         asks: |t| !t.from.is_empty(),
@@ -50,6 +50,8 @@ pub(super) static BOTH: [Criterion; 5] = [
             [looked.up("ip dscp", ranges.clone()), looked.up("ip6 dscp", ranges)].concat()
         },
     },
+    // Last, as each policy costs a look of its own.
+    Criterion { name: "domain", asks: |t| !t.domain.is_empty(), rules: |round, _| names::rules(round) },
 ];
 
 /// What only packets have that come in.
@@ -128,9 +130,18 @@ impl<'a> Round<'a> {
         self.standing
     }
 
+    /// The policies that are for names: the place of each among the others, what it is called, and the names.
+    pub(super) fn named(&self) -> impl Iterator<Item = (usize, &'a str, &'a [Domain])> {
+        let policies = self.standing.iter().map(|one| one.policy).enumerate();
+        let of = |(place, policy): (usize, &'a Policy)| {
+            (place, policy.name.as_str(), policy.traffic.domain.as_slice())
+        };
+        policies.map(of).filter(|(_, _, domains)| !domains.is_empty())
+    }
+
     /// The chains of the criteria for which anybody asks; notes what they leave.
     pub(super) fn criteria(&self, kept: &mut BTreeSet<Bits>) -> String {
-        let mut text = String::new();
+        let mut text = names::chains(self);
         for criterion in BOTH.iter().chain(&BEHIND).chain(&OWN).filter(|one| self.anybody_asks(one)) {
             let any = indifferent(self.standing.iter().map(|one| &one.policy.traffic), criterion.asks);
             let mut looked = Looked { any, kept };

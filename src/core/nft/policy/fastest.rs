@@ -3,8 +3,7 @@
 //! Where nobody has, or one who cannot be used now, the flow is led by weight, and a copy of its first packet tells
 //! uplinkd that a race is due: not more often than [`race`](crate::core::race) allows, and to nobody where no uplinkd runs.
 
-use std::fmt::Write;
-
+use super::object::Object;
 use super::{by_turns, chain};
 use crate::core::layout::{MARK_MASK, Slot};
 use crate::core::net::Family;
@@ -84,13 +83,6 @@ fn callers(course: &Course) -> String {
     format!("callers_{course}")
 }
 
-/// An object of the table that stays while its chains are written anew.
-pub(super) struct Object {
-    pub(super) kind: &'static str,
-    pub(super) name: String,
-    body: String,
-}
-
 /// The objects that belong to a chain.
 pub(super) fn objects_of(chain: &str) -> Vec<Object> {
     let Some(course) = chain.strip_prefix(BEGIN).and_then(Course::named) else { return Vec::new() };
@@ -105,18 +97,9 @@ pub(super) fn objects_of(chain: &str) -> Vec<Object> {
     ]
 }
 
-/// The declarations of all objects for which there are chains in a text.
-pub(super) fn objects(body: &str) -> String {
-    let mut text = String::new();
-    let chains = body.lines().filter_map(|line| line.strip_prefix("\tchain ")?.strip_suffix(" {"));
-    for Object { kind, name, body } in chains.flat_map(objects_of) {
-        let _ = write!(text, "\t{kind} {name} {{\n{body}\t}}\n");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::object::declared;
     use super::*;
 
     #[test]
@@ -147,7 +130,7 @@ mod tests {
 "#
             )
         );
-        let objects = objects(&text);
+        let objects = declared(&text);
         for wanted in [
             format!(
                 "\tmap winners_{course} {{\n\t\ttype ipv6_addr : mark; size 16384; flags dynamic,timeout;\n"
@@ -167,7 +150,7 @@ mod tests {
         assert!(text.contains("goto take_2") && !text.contains("log"), "{text}");
         for shares in [&only[..], &[]] {
             let text = Fastest::new("video", Family::V4, shares).chains();
-            assert_eq!(objects(&text).matches("dynamic").count(), 3, "{text}");
+            assert_eq!(declared(&text).matches("dynamic").count(), 3, "{text}");
         }
         assert!(objects_of("stick_0123456789abcdef_client_4").is_empty());
     }

@@ -8,9 +8,8 @@
 //! What this machine sends has the address of whichever uplink the route of the moment leads to, which says nothing. There the
 //! destination is what stays: as a client's address is never one of the internet's, both have room in one map.
 
-use std::fmt::Write;
-
 use super::chain;
+use super::object::Object;
 use crate::core::layout::{MARK_MASK, Slot};
 use crate::core::net::Family;
 use crate::core::policy::{Same, Stick};
@@ -118,24 +117,16 @@ impl<'a> Sticky<'a> {
 }
 
 /// The map that belongs to a chain.
-pub(super) fn map_of(chain: &str) -> Option<String> {
-    chain.strip_prefix(BEGIN).map(|id| format!("{MAP}{id}"))
-}
-
-/// The declarations of all maps for which there are chains in a text.
-pub(super) fn maps(body: &str) -> String {
-    let mut text = String::new();
-    let chains = body.lines().filter_map(|line| line.strip_prefix("\tchain ")?.strip_suffix(" {"));
-    for (chain, name) in chains.filter_map(|chain| Some((chain, map_of(chain)?))) {
-        let kind = match (chain.contains(PAIR), chain.ends_with('4')) {
-            // Both 1.0.6 and 1.1.3 take this for a number, and no other word.
-            (true, _) => "typeof numgen inc mod 2 : meta mark",
-            (false, true) => "type ipv4_addr : mark",
-            (false, false) => "type ipv6_addr : mark",
-        };
-        let _ = write!(text, "\tmap {name} {{\n\t\t{kind}; size {SIZE}; flags dynamic,timeout;\n\t}}\n");
-    }
-    text
+pub(super) fn objects_of(chain: &str) -> Option<Object> {
+    let id = chain.strip_prefix(BEGIN)?;
+    let kind = match (id.contains(PAIR), id.ends_with('4')) {
+        // Both 1.0.6 and 1.1.3 take this for a number, and no other word.
+        (true, _) => "typeof numgen inc mod 2 : meta mark",
+        (false, true) => "type ipv4_addr : mark",
+        (false, false) => "type ipv6_addr : mark",
+    };
+    let body = format!("\t\t{kind}; size {SIZE}; flags dynamic,timeout;\n");
+    Some(Object { kind: "map", name: format!("{MAP}{id}"), body })
 }
 
 /// The numbers, as elements that lead to those to whom they are dealt.

@@ -1,0 +1,121 @@
+//! Elements by address in the sets and maps of our table of policies.
+//!
+//! Over nfnetlink and not with `nft`, which reads everybody's sets ahead of any change of an element. What an element is for
+//! it refuses to know.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use netlink_packet_netfilter::nftables::{
+    DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList, SetElementMessage,
+};
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
+use netlink_sys::constants::NETLINK_NETFILTER;
+use nix::errno::Errno;
+
+use super::nfnl::{Error, NFGENMSG};
+use super::request::{RequestSocket, attribute, attributes};
+use crate::core::nft::POLICY_TABLE;
+
+// linux/nfnetlink.h
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+// linux/netfilter/nf_tables.h
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+const NFTA_LIST_ELEM: u16 = 1;
+// linux/netlink.h
+const NLM_F_EXCL: u16 = 0x200;
+
+/// One of them.
+pub(super) struct Element {
+    pub(super) set: String,
+    pub(super) key: IpAddr,
+    /// What it has beside its key.
+    pub(super) more: Vec<SetElementAttribute>,
+}
+
+/// Notes an address in a set for so long from now on, whether or not it is there. Needs CAP_NET_ADMIN; fails where the set is
+/// full, or is not there any more.
+pub async fn note(set: &str, address: IpAddr, lasts: Duration) -> Result<(), Error> {
+    let element = Element { set: set.to_owned(), key: address, more: Vec::new() };
+    let noted = match element.add(lasts, NLM_F_EXCL).await {
+        // Added again, it would keep its time but on the newest kernels.
+        Err(error) if error.raw_os_error() == Some(Errno::EEXIST as i32) => element.renew(lasts).await,
+        other => other,
+    };
+    noted.map_err(Error::of("note the address of a name"))
+}
+
+/// How many addresses a set has; none where there is no such set.
+pub async fn count(set: &str) -> Result<usize, Error> {
+    let mut count = 0;
+    let ask = NfTablesMessage::GetSetElement(SetElementMessage { attributes: of(set) });
+    match dump(ask, |body| count += elements(body).count()).await {
+        Ok(()) => Ok(count),
+        Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(0),
+        Err(error) => Err(Error::of("count the addresses of names")(error)),
+    }
+}
+
+impl Element {
+    /// Adds it, for so long.
+    pub(super) async fn add(&self, lasts: Duration, flags: u16) -> io::Result<()> {
+        transact(vec![self.new(lasts)], flags).await
+    }
+
+    async fn renew(&self, lasts: Duration) -> io::Result<()> {
+        let old = NfTablesMessage::DeleteSetElement(self.message(Vec::new()));
+        transact(vec![old, self.new(lasts)], 0).await
+    }
+
+    fn new(&self, lasts: Duration) -> NfTablesMessage {
+        let lasts = SetElementAttribute::Timeout(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+        let more = self.more.iter().cloned().chain([lasts]).collect();
+        NfTablesMessage::NewSetElement(self.message(more))
+    }
+
+    fn message(&self, more: Vec<SetElementAttribute>) -> SetElementMessage {
+        let key = match self.key {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        let element = [vec![SetElementAttribute::Key(DataAttribute::Value(key))], more].concat();
+        let elements = SetElementList::Elements(vec![ListAttribute::Element(element)]);
+        SetElementMessage { attributes: [of(&self.set), vec![elements]].concat() }
+    }
+}
+
+/// What names a set of ours.
+pub(super) fn of(set: &str) -> Vec<SetElementList> {
+    vec![SetElementList::Table(POLICY_TABLE.to_owned()), SetElementList::Set(set.to_owned())]
+}
+
+/// A message of nf_tables for tables of family `inet`.
+pub(super) fn message(what: NfTablesMessage) -> NetfilterMessage {
+    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0), what)
+}
+
+/// Asks for objects, and reads what follows the header of each.
+pub(super) async fn dump(what: NfTablesMessage, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut socket = RequestSocket::open(NETLINK_NETFILTER)?;
+    socket.start_dump(message(what)).await?;
+    while socket.next_of_dump(|_, body| body.get(NFGENMSG..).into_iter().for_each(&mut each)).await? {}
+    Ok(())
+}
+
+/// The elements in a part of a dump.
+pub(super) fn elements(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let all = attribute(body, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
+    attributes(all).filter_map(|(kind, element)| (kind == NFTA_LIST_ELEM).then_some(element))
+}
+
+async fn transact(changes: Vec<NfTablesMessage>, flags: u16) -> io::Result<()> {
+    let around = |control: ControlMessage| {
+        let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, NFNL_SUBSYS_NFTABLES);
+        NetfilterMessage::new(header, control)
+    };
+    let ends = [around(ControlMessage::BatchBegin), around(ControlMessage::BatchEnd)];
+    let mut socket = RequestSocket::open(NETLINK_NETFILTER)?;
+    socket.transact(ends, changes.into_iter().map(message).collect(), flags).await
+}

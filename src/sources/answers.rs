@@ -1,0 +1,203 @@
+//! systemd-resolved's monitor: which names are asked for on this machine, and which addresses are the answer.
+//!
+//! It speaks varlink (`io.systemd.Resolve.Monitor`, in systemd's src/shared/varlink-io.systemd.Resolve.Monitor.c): JSON, each
+//! message with a zero behind it. Who may listen is for polkit to say. What a name is for this refuses to know.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hickory_proto::rr::{RData, Record};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// Where it listens.
+const SOCKET: &str = "/run/systemd/resolve/io.systemd.Resolve.Monitor";
+/// What it is asked. No person is there to be asked in turn.
+const ASK: &[u8] =
+    b"{\"method\":\"io.systemd.Resolve.Monitor.SubscribeQueryResults\",\"parameters\":{},\"more\":true}\0";
+/// More is no answer to anything.
+const LARGEST: u64 = 1 << 20;
+/// So long it may take to agree.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// An answer that somebody on this machine was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What was asked for, of each family perhaps.
+    pub names: Vec<String>,
+    /// The addresses, and how long each holds.
+    pub addresses: Vec<(IpAddr, Duration)>,
+}
+
+/// A stream of answers.
+pub struct Answers {
+    stream: BufReader<UnixStream>,
+}
+
+/// Why there are none.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It does not run, or has ended.
+    #[error("systemd-resolved is not there")]
+    Absent(#[source] io::Error),
+    /// It does not let us.
+    #[error("systemd-resolved does not tell its answers: {0}")]
+    Refused(String),
+    /// It says what we do not understand.
+    #[error("systemd-resolved speaks of its answers in another way")]
+    Malformed(#[source] serde_json::Error),
+}
+
+#[derive(Deserialize)]
+struct Message {
+    error: Option<String>,
+    #[serde(default)]
+    parameters: Parameters,
+}
+
+#[derive(Deserialize, Default)]
+struct Parameters {
+    ready: Option<bool>,
+    question: Option<Vec<Question>>,
+    answer: Option<Vec<Told>>,
+}
+
+#[derive(Deserialize)]
+struct Question {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Told {
+    raw: Option<String>,
+}
+
+impl Answers {
+    /// Begins to listen.
+    pub async fn open() -> Result<Self, Error> {
+        Self::at(SOCKET).await
+    }
+
+    async fn at(path: &str) -> Result<Self, Error> {
+        let begin = async {
+            let mut stream = UnixStream::connect(path).await.map_err(Error::Absent)?;
+            stream.write_all(ASK).await.map_err(Error::Absent)?;
+            let mut answers = Answers { stream: BufReader::new(stream) };
+            while answers.message().await?.parameters.ready.is_none() {}
+            Ok(answers)
+        };
+        let late = |_| Error::Absent(io::ErrorKind::TimedOut.into());
+        timeout(LIMIT, begin).await.map_err(late)?
+    }
+
+    /// The next one that has an address.
+    pub async fn next(&mut self) -> Result<Answer, Error> {
+        loop {
+            if let Some(answer) = self.message().await?.parameters.answer() {
+                return Ok(answer);
+            }
+        }
+    }
+
+    async fn message(&mut self) -> Result<Message, Error> {
+        let mut bytes = Vec::new();
+        (&mut self.stream).take(LARGEST).read_until(0, &mut bytes).await.map_err(Error::Absent)?;
+        if bytes.pop() != Some(0) {
+            return Err(Error::Absent(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let message: Message = serde_json::from_slice(&bytes).map_err(Error::Malformed)?;
+        match message.error {
+            Some(error) => Err(Error::Refused(error)),
+            None => Ok(message),
+        }
+    }
+}
+
+impl Parameters {
+    fn answer(self) -> Option<Answer> {
+        let names = self.question?.into_iter().map(|question| question.name).collect();
+        let told = self.answer?.into_iter().filter_map(|told| address(&told.raw?));
+        let addresses: Vec<_> = told.collect();
+        (!addresses.is_empty()).then_some(Answer { names, addresses })
+    }
+}
+
+/// The address in a resource record, in the form in which it came (RFC 1035, 3.2.1), in base64.
+fn address(raw: &str) -> Option<(IpAddr, Duration)> {
+    let bytes = data_encoding::BASE64.decode(raw.as_bytes()).ok()?;
+    let record = Record::<RData>::read(&mut BinDecoder::new(&bytes)).ok()?;
+    let ip = match record.data() {
+        RData::A(ip) => ip.0.into(),
+        RData::AAAA(ip) => ip.0.into(),
+        _ => return None,
+    };
+    Some((ip, Duration::from_secs(record.ttl().into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// `www.example.com. 300 IN A 203.0.113.9`
+    const RECORD: &str = "A3d3dwdleGFtcGxlA2NvbQAAAQABAAABLAAEywBxCQ==";
+
+    #[test]
+    fn an_address_is_read_from_a_record() {
+        assert_eq!(address(RECORD), Some(("203.0.113.9".parse().unwrap(), Duration::from_secs(300))));
+        for odd in ["", "AAAA", "not base64!", &RECORD[..40]] {
+            assert_eq!(address(odd), None, "{odd}");
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_with_addresses_are_told_and_nothing_else() {
+        let folder = crate::config::folder::Folder::new("answers");
+        let path = folder.path("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let serve = async {
+            let (mut peer, _) = listener.accept().await.unwrap();
+            let mut asked = vec![0; ASK.len()];
+            peer.read_exact(&mut asked).await.unwrap();
+            assert_eq!(asked, ASK);
+            for text in [
+                r#"{"parameters":{"ready":true},"continues":true}"#.to_owned(),
+                r#"{"parameters":{"state":"errno","question":[{"name":"x.org"}],"errno":5},"continues":true}"#.to_owned(),
+                format!(
+                    r#"{{"parameters":{{"state":"success","question":[{{"class":1,"type":1,"name":"www.example.com"}}],"answer":[{{"rr":{{}},"raw":"{RECORD}","ifindex":2}},{{"raw":"AAAA"}}]}},"continues":true}}"#
+                ),
+            ] {
+                peer.write_all(text.as_bytes()).await.unwrap();
+                peer.write_all(&[0]).await.unwrap();
+            }
+        };
+        let listen = async {
+            let mut answers = Answers::at(path.to_str().unwrap()).await.unwrap();
+            let answer = answers.next().await.unwrap();
+            assert_eq!(answer.names, ["www.example.com"]);
+            assert_eq!(answer.addresses, [("203.0.113.9".parse().unwrap(), Duration::from_secs(300))]);
+            assert!(matches!(answers.next().await, Err(Error::Absent(_))), "it has ended");
+        };
+        tokio::join!(serve, listen);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told() {
+        let folder = crate::config::folder::Folder::new("refused");
+        let path = folder.path("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let serve = async {
+            let (mut peer, _) = listener.accept().await.unwrap();
+            peer.write_all(b"{\"error\":\"io.systemd.InteractiveAuthenticationRequired\"}\0").await.unwrap();
+            peer
+        };
+        let (opened, _peer) = tokio::join!(Answers::at(path.to_str().unwrap()), serve);
+        assert!(matches!(opened, Err(Error::Refused(error)) if error.ends_with("Required")));
+        assert!(matches!(Answers::at("/nowhere").await, Err(Error::Absent(_))));
+    }
+}
