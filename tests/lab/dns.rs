@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const PROMPTLY: Duration = Duration::from_millis(2500);
 
 /// Both ISPs announce resolvers of their own, beyond their modems.
-fn own_resolvers(spec: Spec) -> Spec {
+pub(crate) fn own_resolvers(spec: Spec) -> Spec {
     spec.isps([1, 2].map(|isp| IspSpec::new(isp).own_resolvers()))
 }
 
@@ -29,7 +29,7 @@ fn with_resolv_conf(spec: Spec) -> Spec {
 }
 
 /// The same machine with systemd-resolved.
-fn with_resolved(spec: Spec) -> Spec {
+pub(crate) fn with_resolved(spec: Spec) -> Spec {
     let unit = "/usr/lib/systemd/system/systemd-resolved.service";
     spec.link("/etc/systemd/system/systemd-resolved.service", unit)
         .link("/etc/systemd/system/multi-user.target.wants/systemd-resolved.service", unit)

@@ -30,6 +30,7 @@ mod manual;
 mod matches;
 mod metered;
 mod methods;
+mod names;
 mod netplan;
 mod networkd;
 mod networkd_dispatcher;
