@@ -70,6 +70,7 @@ vm-test: lab-root ## Boot Debian's own kernel in a virtual machine and try PPPoE
 
 figures: lab-root ## Print times, memory and processor use, measured in the lab (two minutes)
 	$(CARGO) bench --locked $(vendored) --bench plan
+	$(CARGO) test --locked $(vendored) $(as_root) --test policies figures -- --ignored --nocapture
 	$(CARGO) test --locked $(vendored) $(as_root) --test lab figures -- --ignored --nocapture
 
 demo: lab-root ## Show it all in the lab: two ISPs, a client, a pulled cable

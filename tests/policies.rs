@@ -4,6 +4,8 @@
 
 #[path = "policies/enforced.rs"]
 mod enforced;
+#[path = "policies/figures.rs"]
+mod figures;
 #[path = "policies/names.rs"]
 mod names;
 mod namespace;
