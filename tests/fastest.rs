@@ -48,6 +48,7 @@ async fn load(verdict: Verdict) {
     let near = ["10.1.0.0/24", "192.0.2.0/24", "198.51.100.0/24", "fd00::/64", "2001:db8:1::/64", "ff00::/8"];
     let around = Surroundings {
         forwarded: true,
+        denied: Default::default(),
         ruled: Default::default(),
         uplinks: vec![(name("wan1"), slot(1)), (name("wan2"), slot(2))],
         near: near.iter().map(|net| net.parse().unwrap()).collect(),

@@ -50,6 +50,7 @@ fn around() -> Surroundings {
     Surroundings {
         forwarded: true,
         uplinks: vec![(name("wan1"), slot(1)), (name("wan2"), slot(2))],
+        denied: Default::default(),
         ruled: Default::default(),
         near: near.iter().map(|net| net.parse().unwrap()).collect(),
     }

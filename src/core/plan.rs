@@ -102,7 +102,8 @@ pub fn plan(
     let prefixes = PerFamily { v4: Vec::new(), v6: sources.kept(multihomed && forwards) };
 
     let mut desired = Desired::default();
-    let policies = policy::policies(config, observed, &uplinks, &picks, &slots, &mut desired);
+    let groups = groups(config, observed, &router, &uplinks, &choices.of(&usual), &mut notes);
+    let policies = policy::policies(config, observed, &uplinks, &picks, &slots, &groups, &mut desired);
     let enforced = policy::enforced(config, &slots);
     for family in Family::BOTH {
         let mut part =
@@ -138,7 +139,7 @@ pub fn plan(
     // A firewall alone marks and rewrites nothing.
     let led = if forwards || restore_own || moves_own { uplinks.as_slice() } else { &[] };
     let ruleset = Ruleset {
-        groups: groups(config, observed, &router, &uplinks, &choices.of(&usual), &mut notes),
+        groups,
         firewall: router.firewall(config, &uplinks),
         ..ruleset(led, &router, restore_own, nat6)
     };

@@ -29,7 +29,7 @@ fn leaked() -> u64 {
     words.nth(1).unwrap().parse().unwrap()
 }
 
-const fn tcp(probe: Probe) -> Probe {
+pub(crate) const fn tcp(probe: Probe) -> Probe {
     Probe { tcp: true, ..probe }
 }
 

@@ -1,5 +1,6 @@
-//! Persistence, and what is done for all.
+//! Persistence, what is done for all, and what a group denies.
 
+use super::enforced::tcp;
 use super::*;
 
 #[test]
@@ -106,6 +107,36 @@ fn a_method_for_all_is_behind_all_policies() {
         for probe in [LAN, LAN6, OWN, OWN6] {
             assert_eq!(probe.goes_by(&net), Some(2), "{probe:?}");
             assert_eq!(Probe { port: 8, ..probe }.goes_by(&net), Some(1), "{probe:?}");
+        }
+    });
+}
+
+/// What a group denies a LAN, no policy gives it.
+#[test]
+fn nobody_gets_an_uplink_that_his_group_denies_him() {
+    namespace::run("nobody_gets_an_uplink_that_his_group_denies_him", &["nft"], || async {
+        let net = router().await;
+        let denied = [(slot(2), [name("lan")].into())].into();
+        let around = Surroundings { denied, ..around() };
+        let both = Verdict::Take(vec![(slot(1), 1), (slot(2), 1)]);
+        for method in ["weighted", "persistence", "fastest"] {
+            let config = configured(&format!("[[policy]]\nmatch.ports = 7\nmethod = '{method}'\n"));
+            load(&table_amid(&around, &config, |_| both.clone())).await;
+            for probe in [LAN, LAN6, tcp(LAN), LAN, LAN6, tcp(LAN6), LAN, LAN6] {
+                assert_eq!(probe.goes_by(&net), Some(1), "{method}: {probe:?}");
+            }
+            load(&table_amid(&around, &config, |_| by(2))).await;
+            for probe in [LAN, LAN6, tcp(LAN)] {
+                assert_eq!(probe.goes_by(&net), Some(1), "{method}, the other alone: {probe:?}");
+            }
+            for probe in [OWN, OWN6, tcp(OWN)] {
+                assert_eq!(probe.goes_by(&net), Some(2), "{method}, this machine: {probe:?}");
+            }
+        }
+        let config = configured("[[policy]]\nmatch.ports = 7\nmethod = 'enforced'\nuplinks = 'two'\n");
+        load(&table_amid(&around, &config, |_| by(2))).await;
+        for probe in [LAN, LAN6, tcp(LAN)] {
+            assert_eq!(probe.goes_by(&net), None, "enforced: {probe:?}");
         }
     });
 }

@@ -32,6 +32,13 @@ pub struct Steered {
 }
 
 impl Groups {
+    /// The interfaces behind which nobody may use the uplink on this one.
+    pub fn denied(&self, uplink: &IfName) -> BTreeSet<IfName> {
+        let may = |lan: &IfName| self.pairs.contains(&(lan.clone(), uplink.clone()));
+        let lans = self.members.iter().filter(|member| !self.uplinks.contains(member));
+        lans.filter(|lan| !may(lan)).cloned().collect()
+    }
+
     /// The chains.
     ///
     /// Each packet is looked at, since a flow may have begun before. What somebody has forwarded on purpose, by another
@@ -131,6 +138,8 @@ mod tests {
             pairs: [pair("br0", "br0"), pair("guest", "eth1"), pair("eth1", "guest")].into(),
             steered: vec![Steered { lan: name("guest"), shares }],
         };
+        assert_eq!(groups.denied(&name("eth1")), ["br0"].map(name).into());
+        assert_eq!(groups.denied(&name("eth2")), ["br0", "guest"].map(name).into());
         // tests/router.rs loads it and sends packets.
         assert_eq!(
             groups.text(),

@@ -19,7 +19,7 @@ mod object;
 mod sticky;
 mod units;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 
 use ipnet::IpNet;
@@ -28,7 +28,7 @@ use self::criteria::{BEHIND, BOTH, Criterion, OWN, Round};
 use self::fastest::Fastest;
 use self::sticky::Sticky;
 use super::generation::uses;
-use super::{Generation, joined};
+use super::{Generation, by_name, joined};
 use crate::core::layout::{MARK_MASK, Slot};
 use crate::core::net::{Family, IfName, PerFamily};
 use crate::core::policy::prefixes::{BY_ADDRESS, Prefixes, map};
@@ -76,6 +76,8 @@ pub struct Surroundings {
     /// The uplinks that are present, by interface, also those that have lost their gateway: what comes in by one is
     /// somebody's who has chosen his way already, and what is enforced leaves by its own of these alone.
     pub uplinks: Vec<(IfName, Slot)>,
+    /// The interfaces behind which nobody may use an uplink, whatever a policy says.
+    pub denied: BTreeMap<Slot, BTreeSet<IfName>>,
     /// What comes in by these goes where somebody's rule by interface leads it.
     pub ruled: BTreeSet<(Family, IfName)>,
     /// What is reached without a gateway, and so stays where it is; without overlaps.
@@ -122,7 +124,7 @@ impl PolicyTable {
         let keeps = kept
             .iter()
             .map(|bits| chain(&keep(*bits), &[format!("meta mark set meta mark & {:#010x}", bits.0)]));
-        let body = keeps.collect::<String>() + &takes(policies) + &text + &around.hooks();
+        let body = keeps.collect::<String>() + &around.takes(policies) + &text + &around.hooks();
         let name = |standing: &Standing| standing.policy.name.clone();
         let summary = policies.iter().map(name).collect::<Vec<_>>().join(", ");
         let enforces = enforces(policies, prefixes);
@@ -350,25 +352,27 @@ fn gcd(a: u16, b: u16) -> u16 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// The chains that give a flow to an uplink, and the one that gives it to none.
-fn takes(policies: &[Standing]) -> String {
-    let taken = policies.iter().flat_map(|one| Family::BOTH.map(|family| &one.verdict[family]));
-    let slots: BTreeSet<Slot> = taken
-        .filter_map(|verdict| match verdict {
-            Verdict::Take(shares) => Some(shares.iter().map(|(slot, _)| *slot)),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    let take = |slot: &Slot| {
-        let rule = format!("ct mark set ct mark & {:#010x} | {:#010x}", !MARK_MASK, slot.mark().value());
-        chain(&format!("take_{slot}"), &[rule])
-    };
-    let refused = ["meta l4proto tcp reject with tcp reset", "reject with icmpx host-unreachable"];
-    slots.iter().map(take).collect::<String>() + &chain("refused", &refused.map(str::to_owned))
-}
-
 impl Surroundings {
+    /// The chains that give a flow to an uplink, and the one that gives it to none.
+    fn takes(&self, policies: &[Standing]) -> String {
+        let taken = policies.iter().flat_map(|one| Family::BOTH.map(|family| &one.verdict[family]));
+        let slots: BTreeSet<Slot> = taken
+            .filter_map(|verdict| match verdict {
+                Verdict::Take(shares) => Some(shares.iter().map(|(slot, _)| *slot)),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        let take = |slot: &Slot| {
+            // Who may not use it goes as if there were no policy, and is led by its group.
+            let denied = self.denied.get(slot).map(|lans| format!("iifname {{ {} }} return", by_name(lans)));
+            let mark = format!("ct mark set ct mark & {:#010x} | {:#010x}", !MARK_MASK, slot.mark().value());
+            chain(&format!("take_{slot}"), &denied.into_iter().chain([mark]).collect::<Vec<_>>())
+        };
+        let refused = ["meta l4proto tcp reject with tcp reset", "reject with icmpx host-unreachable"];
+        slots.iter().map(take).collect::<String>() + &chain("refused", &refused.map(str::to_owned))
+    }
+
     /// The chains with hooks. What carries a mark is somebody's, or has its uplink; and what is near, of this machine, or led
     /// elsewhere than out of an uplink by main or by a VPN, is nobody's to move.
     fn hooks(&self) -> String {

@@ -13,7 +13,7 @@ use crate::config::{Config, Enable};
 use crate::core::balance::{Choices, Pick, Pool};
 use crate::core::layout::{Base, MAIN_PREF, Slot};
 use crate::core::net::{Family, IfName, PerFamily, TableId, UplinkName};
-use crate::core::nft::{PolicyTable, Standing, Surroundings, Verdict};
+use crate::core::nft::{Groups, PolicyTable, Standing, Surroundings, Verdict};
 use crate::core::observed::{Address, ForeignRule};
 use crate::core::policy::running::{Claim, Claims};
 use crate::core::policy::{
@@ -60,6 +60,7 @@ pub(super) fn policies<'a>(
     uplinks: &[Uplink],
     picks: &Picks,
     slots: &Slots,
+    groups: &Groups,
     desired: &mut Desired,
 ) -> Vec<PolicyPlan> {
     if config.policies.is_empty() {
@@ -85,6 +86,11 @@ pub(super) fn policies<'a>(
     let around = Surroundings {
         forwarded: config.router.enable != Enable::Off,
         uplinks: uplinks.iter().map(|u| (u.dev.name.clone(), u.slot)).collect(),
+        denied: uplinks
+            .iter()
+            .map(|u| (u.slot, groups.denied(&u.dev.name)))
+            .filter(|(_, lans)| !lans.is_empty())
+            .collect(),
         ruled: ruled(observed).map(|(rule, name)| (rule.family, name)).collect(),
         near: stays(observed),
     };

@@ -101,6 +101,8 @@ impl<'a> Sticky<'a> {
                 format!("delete @{map} {{ {key} : {ours} }}"),
                 "meta mark set 0".to_owned(),
                 numbered,
+                // It may not be used from there.
+                format!("{ours} == 0 return"),
                 remember.clone(),
             ],
         ) + &chain(
