@@ -128,6 +128,10 @@
 //! mark of a flow has room for its uplink alone; whose it is, bits of its conntrack label tell
 //! ([`Label`](core::policy::Label)).
 //!
+//! A packet has no name. Those who are asked for one tell which addresses it has: systemd-resolved tells us, by its monitor
+//! ([`sources::answers`]), and dnsmasq writes into the table by itself. What is noted are elements of sets that live as long as
+//! the answers do; `daemon::naming` does it, and the plan knows nothing of it.
+//!
 //! What a policy enforces must not leak while nobody is there to prevent it. So a rule behind those by mark, and ahead of
 //! those by address, refuses what has the mark of such an uplink and found no way by it. And because routes of main are ahead
 //! of marks, whatever is about to leave by another uplink is looked at once more, where it is known that it will.
