@@ -30,10 +30,15 @@ fn a_connection_is_announced_only_when_its_routing_stands() {
 
 #[test]
 fn without_the_daemon_each_event_reconciles_once() {
-    let lab = lab_or_skip!(installed(Spec::router()));
+    let last = ("/etc/NetworkManager/dispatcher.d/99-seen", "#!/bin/sh\necho \"$1 $2\" >>/run/seen\n");
+    let lab = lab_or_skip!(installed(Spec::router()).file(last.0, last.1, 0o755));
     lab.machine.wait_active(2);
     // Stopped by hand, but meant to run: then all stays as it is.
     lab.machine.sh("systemctl stop uplinkd; nmcli device disconnect eth2; /usr/libexec/uplinkd/look 0").ok();
+    // What the dispatcher runs late would find the daemon disabled.
+    lab.machine.wait("the dispatcher to have run all scripts", LIMIT, || {
+        lab.machine.sh("cat /run/seen 2>/dev/null || true").ok().contains("eth2 down").then_some(())
+    });
     assert!(ours(&lab.machine).contains("oif eth2"), "nothing is done behind the back of who stopped it");
     // Disabled, but masked, or systemd does not say in time.
     let silent = "mkdir /run/silent; printf '#!/bin/sh\\nexec sleep 60\\n' >/run/silent/systemctl; \
