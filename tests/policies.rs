@@ -9,6 +9,7 @@ mod namespace;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use namespace::router::{Net, lead_out_by, net};
@@ -144,6 +145,9 @@ struct Probe {
     group: u32,
 }
 
+/// The port from which the next datagram is sent.
+static NEXT: AtomicU16 = AtomicU16::new(10_000);
+
 const LAN: Probe =
     Probe { from: Some("10.1.0.9"), to: "203.0.113.1", port: 7, tcp: false, tos: 0, user: 0, group: 0 };
 const LAN6: Probe = Probe { from: Some("fd00::9"), to: "2001:db8:9::1", ..LAN };
@@ -172,7 +176,9 @@ impl Probe {
                 let _as = probe.takes_on();
                 let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
                 let near = probe.from.map_or(any, |from| from.parse().unwrap());
-                let socket = socket2::Socket::from(UdpSocket::bind((near, 0)).unwrap());
+                // One that had the port before would have left its mark in conntrack.
+                let port = NEXT.fetch_add(1, Ordering::Relaxed);
+                let socket = socket2::Socket::from(UdpSocket::bind((near, port)).unwrap());
                 match to.is_ipv4() {
                     true => socket.set_tos_v4(probe.tos).unwrap(),
                     false => socket.set_tclass_v6(probe.tos).unwrap(),
