@@ -7,13 +7,14 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::net::unix::pipe::Receiver;
 
 use crate::core::policy::{Cgroup, Unit};
 
@@ -40,27 +41,29 @@ struct Watch {
 }
 
 impl Cgroups {
-    /// Looks for groups, and watches the folders in which there may be others. The thread that listens lives as long as the
+    /// Looks for groups, and watches the folders in which there may be others. The task that listens lives as long as the
     /// program, and calls `heard` when it may be worth looking again; `deaf` when it can hear no longer.
     ///
     /// # Errors
     ///
-    /// Those of inotify and of threads.
+    /// Those of inotify.
     pub fn watched(
         heard: impl Fn() + Send + 'static,
         deaf: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        // No thread: with a second one nobody can say where the machine is now (tzset(3)).
+        let news = Receiver::from_owned_fd_unchecked(inotify.as_fd().try_clone_to_owned()?)?;
         let watch = Arc::new(Watch { inotify, wanted: Mutex::default() });
         let listens = watch.clone();
-        thread::Builder::new().name("units".to_owned()).spawn(move || {
+        tokio::spawn(async move {
             loop {
-                match listens.next() {
+                match listens.next(&news).await {
                     Ok(()) => heard(),
                     Err(error) => return deaf(error),
                 }
             }
-        })?;
+        });
         Ok(Cgroups { watch: Some(watch) })
     }
 
@@ -128,8 +131,9 @@ impl Watch {
     }
 
     /// Waits until a group has come or gone that matters to one of the units, or until news was lost.
-    fn next(&self) -> io::Result<()> {
+    async fn next(&self, news: &Receiver) -> io::Result<()> {
         loop {
+            news.readable().await?;
             match self.inotify.read_events() {
                 Ok(events) => {
                     let mut names = events.iter().map(|event| event.name.as_ref());
@@ -142,6 +146,11 @@ impl Watch {
                     }
                 }
                 Err(Errno::EINTR) => {}
+                // To have it waited for anew it is read to its end where that is seen; what came meanwhile may matter.
+                Err(Errno::EAGAIN) => match news.try_read(&mut [0; 4096]) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    other => return other.map(drop),
+                },
                 Err(error) => return Err(error.into()),
             }
         }
@@ -154,8 +163,10 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
     use std::time::Duration;
+
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::config::folder::Folder;
@@ -205,11 +216,11 @@ mod tests {
         assert!(Cgroups::default().look_below(&folder.path(""), &units).is_err(), "an older hierarchy");
     }
 
-    #[test]
-    fn only_what_matters_is_heard() {
+    #[tokio::test]
+    async fn only_what_matters_is_heard() {
         let folder = hierarchy("cgroups-heard");
         fs::create_dir(folder.path("system.slice")).unwrap();
-        let (heard, hears) = mpsc::channel();
+        let (heard, mut hears) = mpsc::unbounded_channel();
         let groups =
             Cgroups::watched(move || heard.send(()).unwrap_or_default(), |error| panic!("{error}")).unwrap();
         let units = [Unit::new(None, "x").unwrap()];
@@ -217,21 +228,21 @@ mod tests {
             groups.watch.as_ref().unwrap().follow(&units);
             groups.look_below(&folder.path(""), &units).unwrap()
         };
-        let hears = |millis| hears.recv_timeout(Duration::from_millis(millis)).is_ok();
+        let mut hears = async |millis| timeout(Duration::from_millis(millis), hears.recv()).await.is_ok();
         assert_eq!(look(), []);
         fs::create_dir(folder.path("system.slice/y.service")).unwrap();
-        assert!(!hears(300), "somebody else's");
+        assert!(!hears(300).await, "somebody else's");
         fs::create_dir(folder.path("system.slice/x.service")).unwrap();
-        assert!(hears(10_000), "it comes");
+        assert!(hears(10_000).await, "it comes");
         assert_eq!(paths(&look()), ["system.slice/x.service"]);
         fs::remove_dir(folder.path("system.slice/x.service")).unwrap();
-        assert!(hears(10_000), "it goes");
+        assert!(hears(10_000).await, "it goes");
         assert_eq!(look(), []);
         // In a slice that comes with it.
         fs::create_dir_all(folder.path("new.slice/x.service")).unwrap();
-        assert!(hears(10_000), "a slice");
+        assert!(hears(10_000).await, "a slice");
         assert_eq!(paths(&look()), ["new.slice/x.service"]);
         fs::remove_dir(folder.path("new.slice/x.service")).unwrap();
-        assert!(hears(10_000), "out of the new slice");
+        assert!(hears(10_000).await, "out of the new slice");
     }
 }
