@@ -50,8 +50,7 @@ pub struct Course(String);
 impl Course {
     /// That of a policy: who is called otherwise is another.
     pub fn of(policy: &str, family: Family) -> Self {
-        let number = if family == Family::V4 { 4 } else { 6 };
-        Course(format!("{:016x}_{number}", hash(policy)))
+        Course(format!("{:016x}_{}", hash(policy), family.version()))
     }
 
     /// The one that is meant by a text which [`fmt::Display`] has made.
