@@ -138,7 +138,7 @@ pub fn plan(
     // A firewall alone marks and rewrites nothing.
     let led = if forwards || restore_own || moves_own { uplinks.as_slice() } else { &[] };
     let ruleset = Ruleset {
-        groups: groups(config, observed, &router, &uplinks, &choices.of(&usual), &mut notes),
+        groups: groups(config, observed, &router, &uplinks, &active, &choices.of(&usual), &mut notes),
         firewall: router.firewall(config, &uplinks),
         ..ruleset(led, &router, restore_own, nat6)
     };
