@@ -57,6 +57,22 @@ impl Family {
         }
     }
 
+    /// The type that nftables has for this family's addresses.
+    pub fn nft_address(self) -> &'static str {
+        match self {
+            Family::V4 => "ipv4_addr",
+            Family::V6 => "ipv6_addr",
+        }
+    }
+
+    /// The version number of the protocol.
+    pub fn version(self) -> u8 {
+        match self {
+            Family::V4 => 4,
+            Family::V6 => 6,
+        }
+    }
+
     /// The option of `ip` that chooses this family.
     pub fn ip_flag(self) -> &'static str {
         match self {

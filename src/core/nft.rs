@@ -31,7 +31,7 @@ pub use self::group::{Groups, Steered};
 pub use self::nat6::{Others, Pair, Translation};
 pub use self::policy::{LoadedPolicies, POLICY_TABLE, PolicyTable, Standing, Surroundings, Verdict};
 use super::layout::{MARK_MASK, Slot};
-use super::net::IfName;
+use super::net::{Family, IfName};
 use super::stream::Stream;
 
 /// The name of our table, family `inet`.
@@ -60,9 +60,9 @@ const EVICTED_FOR: &str = "size 65536; flags timeout; timeout 10m;";
 /// of everybody's tables first, a second for a list of 100 000 addresses.
 pub fn condemn(streams: &[Stream], afresh: bool) -> String {
     let mut text = format!("add chain inet {TABLE} {RESET}\n");
-    for (set, v4) in [(EVICTED_4, true), (EVICTED_6, false)] {
+    for (set, family) in [(EVICTED_4, Family::V4), (EVICTED_6, Family::V6)] {
         let elements: Vec<_> = (streams.iter())
-            .filter(|Stream { near, far }| near.is_ipv4() == v4 && far.is_ipv4() == v4)
+            .filter(|Stream { near, far }| [near, far].map(|end| Family::of(end.ip())) == [family; 2])
             .map(|Stream { near, far }| {
                 format!("{} . {} . {} . {}", near.ip(), near.port(), far.ip(), far.port())
             })
@@ -72,7 +72,7 @@ pub fn condemn(streams: &[Stream], afresh: bool) -> String {
         }
         if !elements.is_empty() {
             let declared =
-                evicted(set, v4, &format!("\t\telements = {{\n{}\n\t\t}}\n", elements.join(",\n")));
+                evicted(set, family, &format!("\t\telements = {{\n{}\n\t\t}}\n", elements.join(",\n")));
             let _ = writeln!(text, "table inet {TABLE} {{\n{declared}}}");
         }
     }
@@ -80,8 +80,8 @@ pub fn condemn(streams: &[Stream], afresh: bool) -> String {
 }
 
 /// The declaration of a set of connections that are to be reset.
-fn evicted(set: &str, v4: bool, elements: &str) -> String {
-    let address = if v4 { "ipv4_addr" } else { "ipv6_addr" };
+fn evicted(set: &str, family: Family, elements: &str) -> String {
+    let address = family.nft_address();
     format!(
         "\tset {set} {{\n\t\ttype {address} . inet_service . {address} . inet_service; {EVICTED_FOR}\n{elements}\t}}\n"
     )
@@ -158,7 +158,7 @@ impl Ruleset {
             true => String::new(),
             false => format!("\t\tip saddr {{ {PRIVATE} }} {verdict}\n"),
         };
-        let (evicted_4, evicted_6) = (evicted(EVICTED_4, true, ""), evicted(EVICTED_6, false, ""));
+        let (evicted_4, evicted_6) = (evicted(EVICTED_4, Family::V4, ""), evicted(EVICTED_6, Family::V6, ""));
         let mut text = String::new();
         for (name, slot) in &self.uplinks {
             // Bits of a mark that are not ours stay as they are.

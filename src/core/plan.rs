@@ -102,7 +102,7 @@ pub fn plan(
     let prefixes = PerFamily { v4: Vec::new(), v6: sources.kept(multihomed && forwards) };
 
     let mut desired = Desired::default();
-    let groups = groups(config, observed, &router, &uplinks, &choices.of(&usual), &mut notes);
+    let groups = groups(config, observed, &router, &uplinks, &active, &choices.of(&usual), &mut notes);
     let policies = policy::policies(config, observed, &uplinks, &picks, &slots, &groups, &mut desired);
     let enforced = policy::enforced(config, &slots);
     for family in Family::BOTH {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::layout::Slot;
 use super::net::Family;
+use super::stream::TCP;
 use super::text::hash;
 
 /// So long a winner leads; then the next contact makes another race.
@@ -50,8 +51,7 @@ pub struct Course(String);
 impl Course {
     /// That of a policy: who is called otherwise is another.
     pub fn of(policy: &str, family: Family) -> Self {
-        let number = if family == Family::V4 { 4 } else { 6 };
-        Course(format!("{:016x}_{number}", hash(policy)))
+        Course(format!("{:016x}_{}", hash(policy), family.version()))
     }
 
     /// The one that is meant by a text which [`fmt::Display`] has made.
@@ -86,8 +86,6 @@ impl fmt::Display for Course {
 // RFC 9293, 3.1
 const SYN_AND_ACK: u8 = 0x12;
 const SYN: u8 = 0x02;
-/// IP protocol number of TCP.
-const TCP: u8 = 6;
 
 /// Whom a packet calls, read from its beginning, which is its IP header; none where it begins no TCP connection.
 pub fn called(packet: &[u8]) -> Option<SocketAddr> {

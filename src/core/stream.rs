@@ -18,7 +18,7 @@ pub struct Stream {
 const TCP_HEADER: usize = 20;
 const SYN_ACK: u8 = 0x12;
 /// IP protocol number of TCP.
-const TCP: u8 = 6;
+pub(crate) const TCP: u8 = 6;
 /// `IPDEFTTL` (linux/ip.h).
 const TTL: u8 = 64;
 

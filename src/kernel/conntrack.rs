@@ -7,6 +7,7 @@
 mod claim;
 mod evict;
 mod introduce;
+mod listing;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,14 +15,13 @@ use std::net::IpAddr;
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::conntrack::ConntrackMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
-use netlink_sys::constants::NETLINK_NETFILTER;
-use nix::errno::Errno;
 
 pub use self::claim::{claim, claimed_streams};
 pub use self::evict::{Ends, Labels, MOST_STREAMS, Whose, ends, evict, streams};
 pub use self::introduce::introduce;
+use self::listing::changed;
 use super::nfnl::{Error, NFGENMSG};
-use super::request::{RequestSocket, attribute};
+use super::request::attribute;
 use crate::core::layout::MARK_MASK;
 use crate::core::net::{Family, Mark};
 
@@ -56,27 +56,9 @@ pub async fn adopt(addresses: &[(IpAddr, Mark)]) -> Result<usize, Error> {
 }
 
 async fn adopt_family(family: Family, owners: &BTreeMap<IpAddr, Mark>) -> Result<usize, Error> {
-    let (listing, marking) = (Error::of("list the flows of conntrack"), Error::of("mark flows in conntrack"));
-    let mut flows = RequestSocket::open(NETLINK_NETFILTER).map_err(&listing)?;
-    let mut marks = RequestSocket::open(NETLINK_NETFILTER).map_err(&marking)?;
-    flows.start_dump(unmarked(family)).await.map_err(&listing)?;
-    let (mut adopted, mut more) = (0, true);
-    while more {
-        // Marked as they are listed: of a large table no more than one datagram is ever held.
-        let mut changes = Vec::new();
-        more = flows
-            .next_of_dump(|_, body| changes.extend(adoption(family, body, owners)))
-            .await
-            .map_err(&listing)?;
-        // A flow may end before its mark arrives.
-        adopted += marks.change(changes, Errno::ENOENT).await.map_err(&marking)?;
-    }
-    Ok(adopted)
-}
-
-/// Asks for the flows without a bit of ours; the kernel leaves out the rest.
-fn unmarked(family: Family) -> NetfilterMessage {
-    message(family, IPCTNL_MSG_CT_GET, vec![number(CTA_MARK, 0), number(CTA_MARK_MASK, MARK_MASK)])
+    // Those without a bit of ours; the kernel leaves out the rest.
+    let unmarked = vec![number(CTA_MARK, 0), number(CTA_MARK_MASK, MARK_MASK)];
+    changed(family, unmarked, "mark flows in conntrack", |body| adoption(family, body, owners)).await
 }
 
 /// The change that gives a flow, as the kernel lists it, the mark of the address that it uses.
@@ -160,6 +142,15 @@ mod tests {
         digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
     }
 
+    /// A message as it goes to the kernel.
+    pub(super) fn sent(message: NetfilterMessage) -> Vec<u8> {
+        let mut message = NetlinkMessage::from(message);
+        message.finalize();
+        let mut sent = vec![0; message.buffer_len()];
+        message.serialize(&mut sent);
+        sent
+    }
+
     fn adoption_by(address: &str, mark: Mark) -> Option<NetfilterMessage> {
         adoption(Family::V4, &bytes(FLOW), &BTreeMap::from([(address.parse().unwrap(), mark)]))
     }
@@ -167,10 +158,7 @@ mod tests {
     #[test]
     fn a_flow_is_named_by_its_tuple_and_zone_and_only_its_bits_change() {
         let mark = Mark::new(0x0100_0000, MARK_MASK);
-        let mut message = NetlinkMessage::from(adoption_by("192.0.2.2", mark).unwrap());
-        message.finalize();
-        let mut sent = vec![0; message.buffer_len()];
-        message.serialize(&mut sent);
+        let sent = sent(adoption_by("192.0.2.2", mark).unwrap());
         assert_eq!(sent[4..6], [0x00, 0x01], "IPCTNL_MSG_CT_NEW");
         let original = "3400018014000180080001000a01000908000200cb0071011c0002800500010006000000060002001388000006000300\
                         00500000";

@@ -13,6 +13,7 @@ use super::sockets::Doomed;
 use super::{nft, rouse, sockets};
 use crate::core::net::Family;
 use crate::core::policy::running::Claims;
+use crate::core::stream::Stream;
 
 /// What was taken off an uplink.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,23 +46,32 @@ pub async fn release(
     let doomed = doomed(family, &whose, &addresses, spare, problems).await;
     released.ended = noted(problems, sockets::destroy(&doomed).await);
     let streams = noted(problems, conntrack::streams(family, whose.clone()).await);
-    // While they have entries nothing of them is taken for new, so none is missed.
-    noted(problems, nft::condemn(&streams).await);
-    released.evicted = noted(problems, conntrack::evict(family, whose).await);
-    // Last, as the answers must find no entry.
-    released.roused = noted(problems, rouse::rouse(&streams).await);
+    released.let_go(streams, conntrack::evict(family, whose)).await;
     released
 }
 
 /// Takes what runs where a policy enforces that it does not away from there.
 pub async fn claim(family: Family, claims: &Claims) -> Released {
     let mut released = Released::default();
-    let problems = &mut released.problems;
-    let streams = noted(problems, conntrack::claimed_streams(family, claims).await);
-    noted(problems, nft::condemn(&streams).await);
-    released.evicted = noted(problems, conntrack::claim(family, claims).await);
-    released.roused = noted(problems, rouse::rouse(&streams).await);
+    let streams = noted(&mut released.problems, conntrack::claimed_streams(family, claims).await);
+    released.let_go(streams, conntrack::claim(family, claims)).await;
     released
+}
+
+impl Released {
+    /// Has flows taken out of conntrack, and these connections among them reset.
+    async fn let_go<E: Display>(
+        &mut self,
+        streams: Vec<Stream>,
+        evicting: impl Future<Output = Result<usize, E>>,
+    ) {
+        let problems = &mut self.problems;
+        // While they have entries nothing of them is taken for new, so none is missed.
+        noted(problems, nft::condemn(&streams).await);
+        self.evicted = noted(problems, evicting.await);
+        // Last, as the answers must find no entry.
+        self.roused = noted(problems, rouse::rouse(&streams).await);
+    }
 }
 
 /// Which sockets of this machine go with the flows: those with an address of the uplink; but where only some of the flows

@@ -12,15 +12,13 @@ use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use nix::errno::Errno;
 
 use super::nfnl::{Error, NFGENMSG};
-use super::request::{attribute, messages, refusal};
+use super::request::{NLMSG_ERROR, attribute, messages, refusal};
 use crate::core::race::SNAP;
 
 // linux/netfilter/nfnetlink_log.h
 const NFULNL_MSG_PACKET: u8 = 0;
 const NFULA_PAYLOAD: u16 = 9;
 const NFULA_PREFIX: u16 = 10;
-// linux/netlink.h
-const NLMSG_ERROR: u16 = 2;
 
 /// A copy of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,7 +25,7 @@ const DATAGRAM: usize = 32 * 1024;
 const BATCH: usize = 64;
 
 // linux/netlink.h
-const NLMSG_ERROR: u16 = 2;
+pub(in crate::kernel) const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 
 /// A socket that asks and is answered; made for one job and dropped after it.

@@ -112,8 +112,7 @@ impl Steered {
             if !jumps.is_empty() {
                 let _ = writeln!(
                     text,
-                    "\t\tmeta nfproto {} numgen random mod {total} vmap {{ {} }}",
-                    if family == Family::V4 { "ipv4" } else { "ipv6" },
+                    "\t\tmeta nfproto {family} numgen random mod {total} vmap {{ {} }}",
                     jumps.join(", ")
                 );
             }

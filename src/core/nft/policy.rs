@@ -189,7 +189,7 @@ impl PolicyTable {
                 let all = self.prefixes.elements.iter().find(|(of, _)| *of == name).filter(|_| !kept);
                 let all =
                     all.map(|(_, all)| format!("\t\telements = {{\n{all}\n\t\t}}\n")).unwrap_or_default();
-                let kind = if family == Family::V4 { "ipv4_addr" } else { "ipv6_addr" };
+                let kind = family.nft_address();
                 let _ =
                     write!(maps, "\tmap {name} {{\n\t\ttype {kind} : verdict; flags interval;\n{all}\t}}\n");
             }
@@ -377,20 +377,13 @@ impl Surroundings {
     /// elsewhere than out of an uplink by main or by a VPN, is nobody's to move.
     fn hooks(&self) -> String {
         let ours = format!("ct mark & {MARK_MASK:#010x}");
-        let names: Vec<_> = self.uplinks.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        let names = (!names.is_empty()).then(|| format!("{{ {} }}", names.join(", ")));
-        let among = |what: &str| names.as_ref().map(|names| format!("{what} {names}"));
-        let (mut near_4, mut near_6) = (Vec::new(), Vec::new());
-        for net in &self.near {
-            match net {
-                IpNet::V4(net) => near_4.push(net),
-                IpNet::V6(net) => near_6.push(net),
-            }
-        }
+        let names = by_name(self.uplinks.iter().map(|(name, _)| name));
+        let among = |what: &str| (!names.is_empty()).then(|| format!("{what} {{ {names} }}"));
         let mut spared = vec!["fib daddr type { local, broadcast, multicast, anycast } return".to_owned()];
-        for (word, near) in [("ip", joined(&near_4)), ("ip6", joined(&near_6))] {
+        for family in Family::BOTH {
+            let near: Vec<_> = self.near.iter().filter(|net| Family::of(net.addr()) == family).collect();
             if !near.is_empty() {
-                spared.push(format!("{word} daddr {{ {near} }} return"));
+                spared.push(format!("{} daddr {{ {} }} return", family.nft(), joined(&near)));
             }
         }
         let marked = ["meta mark != 0 return".to_owned(), format!("{ours} != 0 return")];

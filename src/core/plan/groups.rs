@@ -17,6 +17,7 @@ pub(super) fn groups(
     observed: &Observed,
     router: &RouterPlan,
     uplinks: &[Uplink],
+    active: &PerFamily<Vec<Slot>>,
     choices: &PerFamily<Choice>,
     notes: &mut Vec<String>,
 ) -> Groups {
@@ -24,7 +25,6 @@ pub(super) fn groups(
     if behind.is_empty() {
         return Groups::default();
     }
-    let uplinks = Vec::from_iter(uplinks);
     let parties = behind.values().copied();
     let parties = parties.chain(uplinks.iter().map(|uplink| Party::Uplink(uplink.name.as_str())));
     let parties: Vec<Party> = parties.collect();
@@ -46,8 +46,10 @@ pub(super) fn groups(
             let device = &uplink.dev.name;
             found.pairs.extend([(lan.clone(), device.clone()), (device.clone(), lan.clone())]);
         }
-        let shares =
-            PerFamily::from_fn(|family| shares(config, &uplinks, &allowed, family, &choices[family]));
+        let shares = PerFamily::from_fn(|family| {
+            let usual = active[family].as_slice();
+            shares(config, uplinks, usual, &allowed, family, &choices[family])
+        });
         if !(shares.v4.is_empty() && shares.v6.is_empty()) {
             found.steered.push(Steered { lan: lan.clone(), shares });
         }
@@ -78,22 +80,21 @@ fn behind<'a>(
     links.filter_map(|link| of(&link.name)).collect()
 }
 
-/// Who carries what a LAN sends, by weight, chosen among those that it may use as they are among all; none where these
+/// Who carries what a LAN sends, by weight, chosen among those that it may use as the `usual` are among all; none where these
 /// are the same as for everybody, or where there is nobody.
 fn shares(
     config: &Config,
-    uplinks: &[&Uplink],
+    uplinks: &[Uplink],
+    usual: &[Slot],
     allowed: &impl Fn(&Uplink) -> bool,
     family: Family,
     choice: &Choice,
 ) -> Vec<(Slot, Weight)> {
-    let of = |slot: Slot| uplinks.iter().copied().find(|uplink| uplink.slot == slot);
-    let all: Vec<Uplink> = uplinks.iter().copied().cloned().collect();
-    let all = balance::candidates(&all, family);
-    let usual = balance::active(config.balance.method(), &all, choice);
+    let of = |slot: Slot| uplinks.iter().find(|uplink| uplink.slot == slot);
     if usual.iter().all(|slot| of(*slot).is_some_and(allowed)) {
         return Vec::new();
     }
+    let all = balance::candidates(uplinks, family);
     let own: Vec<_> = all.into_iter().filter(|one| of(one.slot).is_some_and(allowed)).collect();
     let slots = balance::active(config.balance.method(), &own, choice);
     slots.into_iter().filter_map(|slot| Some((slot, of(slot)?.weight))).collect()

@@ -32,8 +32,7 @@ pub const BY_ADDRESS: [(&str, Nets); 2] = [("from", |t| &t.from), ("to", |t| &t.
 
 /// The name of the map of a criterion, family and round.
 pub fn map(criterion: &str, family: Family, round: usize) -> String {
-    let family = if family == Family::V4 { 4 } else { 6 };
-    format!("{criterion}_{family}_{round}")
+    format!("{criterion}_{}_{round}", family.version())
 }
 
 /// The policies of a round that do not ask for something.

@@ -1,36 +1,30 @@
 //! Puts running flows where a policy enforces that they are, or lets go of them.
 
 use netlink_packet_netfilter::NetfilterMessage;
-use netlink_sys::constants::NETLINK_NETFILTER;
-use nix::errno::Errno;
 
 use super::evict::{
-    CTA_IP_V4_SRC, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT, CTA_TUPLE_PROTO, MOST_STREAMS, deletion, stream,
+    CTA_IP_V4_SRC, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_TUPLE_PROTO, MOST_STREAMS, deletion,
+    stream,
 };
+use super::listing::{changed, found};
 use super::{
-    CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, IPCTNL_MSG_CT_GET, address,
-    destination, mark_of, marking, message,
+    CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, address, destination,
+    mark_of, marking,
 };
 use crate::core::layout::Slot;
 use crate::core::net::Family;
 use crate::core::policy::running::{Claims, Running};
 use crate::core::stream::Stream;
 use crate::kernel::nfnl::{Error, NFGENMSG};
-use crate::kernel::request::{RequestSocket, attribute};
-
-// linux/netfilter/nfnetlink_conntrack.h
-const CTA_PROTO_NUM: u16 = 1;
+use crate::kernel::request::attribute;
 
 /// The TCP connections among the flows that are where they must not be, as [`streams`](super::streams) tells of others.
 pub async fn claimed_streams(family: Family, claims: &Claims) -> Result<Vec<Stream>, Error> {
-    let mut found = Vec::new();
-    let look = |flow: &[u8]| {
-        if found.len() < MOST_STREAMS {
-            found.extend(claims.on(&running(flow)?).and_then(|_| stream(flow)));
-        }
-        None
+    let look = |body: &[u8]| {
+        let flow = body.get(NFGENMSG..)?;
+        claims.on(&running(flow)?).and_then(|_| stream(flow))
     };
-    each(family, look).await.map(|_| found)
+    found(family, Vec::new(), MOST_STREAMS, look).await
 }
 
 /// Takes the flows of a family that are where they must not be away from there, and returns how many these were.
@@ -38,28 +32,11 @@ pub async fn claimed_streams(family: Family, claims: &Claims) -> Result<Vec<Stre
 /// One that NAT has tied to its uplink is forgotten, and begins anew with its next packet. Another gets the mark of its
 /// uplink: forgotten it would be picked up by what comes in for it, and stay. Needs CAP_NET_ADMIN.
 pub async fn claim(family: Family, claims: &Claims) -> Result<usize, Error> {
-    each(family, |flow| change(family, flow, claims.on(&running(flow)?)?)).await
-}
-
-/// Asks for all flows of a family, makes the changes that follow from each, and returns how many were made.
-async fn each(
-    family: Family,
-    mut change: impl FnMut(&[u8]) -> Option<NetfilterMessage>,
-) -> Result<usize, Error> {
-    let (listing, changing) =
-        (Error::of("list the flows of conntrack"), Error::of("change flows in conntrack"));
-    let mut flows = RequestSocket::open(NETLINK_NETFILTER).map_err(&listing)?;
-    let mut orders = RequestSocket::open(NETLINK_NETFILTER).map_err(&changing)?;
-    flows.start_dump(message(family, IPCTNL_MSG_CT_GET, Vec::new())).await.map_err(&listing)?;
-    let (mut made, mut more) = (0, true);
-    while more {
-        let mut changes = Vec::new();
-        let each = |_, body: &[u8]| changes.extend(body.get(NFGENMSG..).and_then(&mut change));
-        more = flows.next_of_dump(each).await.map_err(&listing)?;
-        // A flow may end by itself.
-        made += orders.change(changes, Errno::ENOENT).await.map_err(&changing)?;
-    }
-    Ok(made)
+    let follows = |body: &[u8]| {
+        let flow = body.get(NFGENMSG..)?;
+        change(family, flow, claims.on(&running(flow)?)?)
+    };
+    changed(family, Vec::new(), "change flows in conntrack", follows).await
 }
 
 /// What is done to a flow that belongs on some uplink, or nowhere.

@@ -9,18 +9,17 @@ use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::NetfilterMessage;
-use netlink_sys::constants::NETLINK_NETFILTER;
-use nix::errno::Errno;
 
+use super::listing::{LISTING, changed, found};
 use super::{
     CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_LABELS, CTA_MARK, CTA_MARK_MASK, CTA_TUPLE_IP, CTA_TUPLE_ORIG,
-    CTA_TUPLE_REPLY, CTA_ZONE, IPCTNL_MSG_CT_GET, destination, mark_of, message, number,
+    CTA_TUPLE_REPLY, CTA_ZONE, destination, mark_of, message, number,
 };
 use crate::core::net::{Family, Mark};
 use crate::core::policy::Label;
 use crate::core::stream::Stream;
 use crate::kernel::nfnl::{Error, NFGENMSG};
-use crate::kernel::request::{RequestSocket, attribute};
+use crate::kernel::request::attribute;
 
 // linux/netfilter/nfnetlink_conntrack.h
 const IPCTNL_MSG_CT_DELETE: u8 = 2;
@@ -29,6 +28,7 @@ const CTA_ID: u16 = 12;
 pub(super) const CTA_TUPLE_PROTO: u16 = 2;
 pub(super) const CTA_IP_V4_SRC: u16 = 1;
 pub(super) const CTA_IP_V6_SRC: u16 = 3;
+pub(super) const CTA_PROTO_NUM: u16 = 1;
 pub(super) const CTA_PROTO_SRC_PORT: u16 = 2;
 pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
 pub(super) const CTA_PROTOINFO_TCP: u16 = 1;
@@ -89,14 +89,18 @@ impl From<IpAddr> for Whose {
 }
 
 impl Whose {
-    /// What the kernel can choose by; none where nothing is to be chosen.
-    fn selection(&self) -> Option<Vec<DefaultNla>> {
+    /// What the kernel can choose by. One that would choose every flow is refused.
+    fn selection(&self) -> Result<Vec<DefaultNla>, Error> {
         match self {
-            Whose::Mark(mark, _) if mark.value() == 0 => None,
-            Whose::Mark(mark, _) => {
-                Some(vec![number(CTA_MARK, mark.value()), number(CTA_MARK_MASK, mark.mask())])
+            Whose::Mark(mark, _) if mark.value() == 0 => {
+                let refused =
+                    io::Error::new(io::ErrorKind::InvalidInput, "a mark of 0 is that of every other flow");
+                Err(Error::of(LISTING)(refused))
             }
-            Whose::Labelled(_) | Whose::Address(_) => Some(Vec::new()),
+            Whose::Mark(mark, _) => {
+                Ok(vec![number(CTA_MARK, mark.value()), number(CTA_MARK_MASK, mark.mask())])
+            }
+            Whose::Labelled(_) | Whose::Address(_) => Ok(Vec::new()),
         }
     }
 
@@ -119,59 +123,24 @@ impl Whose {
 /// A connection without NAT may go on over another uplink, with the same addresses, and one of which NAT changes
 /// both ends does not tell which is the near one; neither is returned. Needs CAP_NET_ADMIN.
 pub async fn streams(family: Family, whose: impl Into<Whose>) -> Result<Vec<Stream>, Error> {
-    let (whose, failed) = (&whose.into(), Error::of("list the flows of conntrack"));
-    let mut flows = listing(family, whose).await.map_err(&failed)?;
-    let (mut found, mut more) = (Vec::new(), true);
-    while more && found.len() < MOST_STREAMS {
-        let each = |_, body: &[u8]| found.extend(flow_of(body, whose).and_then(stream));
-        more = flows.next_of_dump(each).await.map_err(&failed)?;
-    }
-    found.truncate(MOST_STREAMS);
-    Ok(found)
+    let whose = whose.into();
+    found(family, whose.selection()?, MOST_STREAMS, |body| flow_of(body, &whose).and_then(stream)).await
 }
 
 /// The ends of the TCP connections among these flows, by which sockets of this machine know them. Needs CAP_NET_ADMIN.
 pub async fn ends(family: Family, whose: impl Into<Whose>) -> Result<BTreeSet<Ends>, Error> {
-    let (whose, failed) = (&whose.into(), Error::of("list the flows of conntrack"));
-    let mut flows = listing(family, whose).await.map_err(&failed)?;
-    let (mut found, mut more) = (BTreeSet::new(), true);
-    while more {
-        let each = |_, body: &[u8]| found.extend(flow_of(body, whose).and_then(connection));
-        more = flows.next_of_dump(each).await.map_err(&failed)?;
-    }
-    Ok(found)
+    let whose = whose.into();
+    let find = |body: &[u8]| flow_of(body, &whose).and_then(connection);
+    Ok(found(family, whose.selection()?, usize::MAX, find).await?.into_iter().collect())
 }
 
 /// Deletes these flows of a family, and returns how many went.
 ///
 /// Each is deleted by its tuple, zone and id, so that one that comes anew meanwhile stays. Needs CAP_NET_ADMIN.
 pub async fn evict(family: Family, whose: impl Into<Whose>) -> Result<usize, Error> {
-    let whose = &whose.into();
-    let (listed, deleted) =
-        (Error::of("list the flows of conntrack"), Error::of("delete flows from conntrack"));
-    let mut flows = listing(family, whose).await.map_err(&listed)?;
-    let mut deletions = RequestSocket::open(NETLINK_NETFILTER).map_err(&deleted)?;
-    let (mut evicted, mut more) = (0, true);
-    while more {
-        // Deleted as they are listed, as with adoption. The kernel begins a bucket anew when the entry at which
-        // it paused has gone (`ctnetlink_dump_table`), so none is skipped.
-        let mut changes = Vec::new();
-        let each =
-            |_, body: &[u8]| changes.extend(flow_of(body, whose).and_then(|flow| deletion(family, flow)));
-        more = flows.next_of_dump(each).await.map_err(&listed)?;
-        // A flow may end by itself.
-        evicted += deletions.change(changes, Errno::ENOENT).await.map_err(&deleted)?;
-    }
-    Ok(evicted)
-}
-
-/// Asks for these flows; the kernel leaves out the rest as far as it can.
-async fn listing(family: Family, whose: &Whose) -> io::Result<RequestSocket> {
-    let refused = || io::Error::new(io::ErrorKind::InvalidInput, "a mark of 0 is that of every other flow");
-    let selection = whose.selection().ok_or_else(refused)?;
-    let mut socket = RequestSocket::open(NETLINK_NETFILTER)?;
-    socket.start_dump(message(family, IPCTNL_MSG_CT_GET, selection)).await?;
-    Ok(socket)
+    let whose = whose.into();
+    let follows = |body: &[u8]| flow_of(body, &whose).and_then(|flow| deletion(family, flow));
+    changed(family, whose.selection()?, "delete flows from conntrack", follows).await
 }
 
 /// The attributes of a flow, if it is meant: what is deleted must not depend on the kernel's filter alone.
@@ -227,9 +196,7 @@ fn ends_of(tuple: &[u8]) -> Option<Ends> {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::NetlinkMessage;
-
-    use super::super::tests::{FLOW, bytes};
+    use super::super::tests::{FLOW, bytes, sent};
     use super::*;
     use crate::core::layout::MARK_MASK;
 
@@ -244,10 +211,7 @@ mod tests {
     fn a_deletion_names_tuple_id_and_zone() {
         let body = flow();
         let deletion = deletion(Family::V4, flow_of(&body, &ONE.into()).unwrap()).unwrap();
-        let mut message = NetlinkMessage::from(deletion);
-        message.finalize();
-        let mut sent = vec![0; message.buffer_len()];
-        message.serialize(&mut sent);
+        let sent = sent(deletion);
         assert_eq!(sent[4..6], [0x02, 0x01], "IPCTNL_MSG_CT_DELETE");
         let original = "3400018014000180080001000a01000908000200cb0071011c0002800500010006000000060002001388000006000300\
                         00500000";

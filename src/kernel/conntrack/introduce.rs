@@ -10,22 +10,21 @@ use netlink_packet_netfilter::NetfilterMessage;
 use netlink_sys::constants::NETLINK_NETFILTER;
 
 use super::evict::{
-    CTA_IP_V4_SRC, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_SRC_PORT, CTA_PROTOINFO, CTA_PROTOINFO_TCP,
-    CTA_PROTOINFO_TCP_STATE, CTA_TUPLE_PROTO,
+    CTA_IP_V4_SRC, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTOINFO,
+    CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, CTA_TUPLE_PROTO,
 };
 use super::{
     CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, IPCTNL_MSG_CT_NEW, message,
     number,
 };
 use crate::core::net::Family;
-use crate::core::stream::Stream;
+use crate::core::stream::{Stream, TCP};
 use crate::kernel::nfnl::Error;
 use crate::kernel::request::RequestSocket;
 
 // linux/netfilter/nfnetlink_conntrack.h
 const CTA_STATUS: u16 = 3;
 const CTA_TIMEOUT: u16 = 7;
-const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL: u16 = 4;
 const CTA_PROTOINFO_TCP_FLAGS_REPLY: u16 = 5;
 
@@ -42,8 +41,6 @@ const BE_LIBERAL: u8 = 0x08;
 /// As long as the kernel keeps a silent connection that it has seen begin, in seconds
 /// (`nf_conntrack_tcp_timeout_established`, Documentation/networking/nf_conntrack-sysctl.rst).
 const SILENCE: u32 = 432_000;
-
-const TCP: u8 = 6;
 
 /// Tells conntrack of these connections, and returns how many it did not know. Needs CAP_NET_ADMIN.
 pub async fn introduce(streams: &[Stream]) -> Result<usize, Error> {
@@ -100,19 +97,14 @@ fn nested(kind: u16, inner: Vec<DefaultNla>) -> DefaultNla {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::NetlinkMessage;
-
-    use super::super::tests::bytes;
+    use super::super::tests::{bytes, sent};
     use super::*;
 
     #[test]
     fn a_connection_is_told_as_one_that_both_ends_have_used() {
         let stream =
             Stream { near: "10.1.0.9:5000".parse().unwrap(), far: "203.0.113.1:80".parse().unwrap() };
-        let mut message = NetlinkMessage::from(entry(&stream));
-        message.finalize();
-        let mut sent = vec![0; message.buffer_len()];
-        message.serialize(&mut sent);
+        let sent = sent(entry(&stream));
         assert_eq!(sent[4..6], [0x00, 0x01], "IPCTNL_MSG_CT_NEW");
         // The form in which the kernel lists it; tests/router.rs has it taken by a real one.
         let original = "3400018014000180080001000a01000908000200cb0071011c0002800500010006000000060002001388000006000300\

@@ -108,8 +108,9 @@ fn singly(numbers: &[u8]) -> Vec<(u32, u32)> {
 }
 
 fn by_address(criterion: &str, which: &str, round: &Round) -> Vec<String> {
-    let rule = |family, word| format!("{word} {which} vmap @{}", map(criterion, family, round.number));
-    vec![rule(Family::V4, "ip"), rule(Family::V6, "ip6")]
+    let rule =
+        |family: Family| format!("{} {which} vmap @{}", family.nft(), map(criterion, family, round.number));
+    Family::BOTH.map(rule).to_vec()
 }
 
 /// Those that are looked at together.

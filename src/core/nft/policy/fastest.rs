@@ -38,7 +38,7 @@ impl<'a> Fastest<'a> {
             return chain(&self.chain(), &Vec::from_iter(only));
         }
         let Fastest { course, shares } = self;
-        let word = if course.family() == Family::V4 { "ip" } else { "ip6" };
+        let word = course.family().nft();
         let ours = format!("ct mark & {MARK_MASK:#010x}");
         let mark = |slot: Slot| format!("{:#010x}", slot.mark().value());
         let known: Vec<_> =
@@ -86,7 +86,7 @@ fn callers(course: &Course) -> String {
 /// The objects that belong to a chain.
 pub(super) fn objects_of(chain: &str) -> Vec<Object> {
     let Some(course) = chain.strip_prefix(BEGIN).and_then(Course::named) else { return Vec::new() };
-    let address = if course.family() == Family::V4 { "ipv4_addr" } else { "ipv6_addr" };
+    let address = course.family().nft_address();
     let timed = |what: &str, size| format!("\t\ttype {what}; size {size}; flags dynamic,timeout;\n");
     let object = |kind, name, body| Object { kind, name, body };
     vec![

@@ -45,9 +45,8 @@ const PAIR: &str = "pair";
 
 impl<'a> Sticky<'a> {
     pub(super) fn new(name: &str, stick: Stick, family: Family, shares: &'a [(Slot, u16)]) -> Self {
-        let number = if family == Family::V4 { 4 } else { 6 };
         let what = if stick.to == Same::Client { "client" } else { PAIR };
-        let id = format!("{:016x}_{what}_{number}", hash(name));
+        let id = format!("{:016x}_{what}_{}", hash(name), family.version());
         Sticky { id, stick, family, shares }
     }
 
@@ -75,7 +74,7 @@ impl<'a> Sticky<'a> {
 
     /// The chains by which these addresses stay where they are.
     fn known_by(&self, side: &str, addresses: &[&str]) -> String {
-        let word = if self.family == Family::V4 { "ip" } else { "ip6" };
+        let word = self.family.nft();
         // Two addresses as one number: for a key of 32 bytes and a mark nft 1.0.6 has not enough registers, and gives up. Who
         // shares a number with another, one of four billions, shares an uplink.
         let who = addresses.iter().map(|which| format!("{word} {which}")).collect::<Vec<_>>().join(" . ");
