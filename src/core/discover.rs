@@ -14,7 +14,7 @@ use super::balance::Directions;
 use super::health::{Health, Thresholds};
 use super::layout::Slot;
 use super::nat6::{MOST_PREFIXES, is_delegable};
-use super::net::{Device, Family, IfIndex, PerFamily, TableId, Tier, UplinkName};
+use super::net::{Device, Family, PerFamily, TableId, Tier, UplinkName};
 use super::observed::{Address, Link, LinkFacts, Observed, OtherRoute, Stage};
 use super::quota::{self, Allowance, Usage};
 use super::slots::Slots;
@@ -365,11 +365,13 @@ fn failback(settings: &Settings, metered: bool) -> Failback {
     }
 }
 
-/// Whether an uplink was in use when somebody last decided: the balanced default leads over it. Its source rules tell
-/// nothing, for one that is unproven, drained or at a portal has them as well, and where all are lost each has them.
-fn carried(observed: &Observed, family: Family, dev: IfIndex) -> bool {
-    let balanced = observed.kernel.routes.iter().filter(|r| r.family() == family && r.steers());
-    balanced.flat_map(|route| &route.hops).any(|hop| hop.dev.index == dev)
+/// Whether an uplink was in use when somebody last decided: the balanced default leads over it, or a policy does. Its
+/// source rules tell nothing, for one that is unproven, drained or at a portal has them as well, and where all are lost
+/// each has them.
+fn carried(observed: &Observed, family: Family, uplink: &Uplink) -> bool {
+    let mut balanced = observed.kernel.routes.iter().filter(|r| r.family() == family && r.steers());
+    balanced.any(|route| route.hops.iter().any(|hop| hop.dev.index == uplink.dev.index))
+        || observed.kernel.policies.as_ref().is_some_and(|loaded| loaded.carries(uplink.slot, family))
 }
 
 /// What is known of the health of those whose link is there.
@@ -377,11 +379,11 @@ fn judge(found: &mut Found, observed: &Observed, health: &Health) {
     for uplink in &mut found.uplinks {
         let (slot, drained) = (uplink.slot, found.slots.is_drained(uplink.slot));
         for family in Family::BOTH {
-            let leg = &mut uplink.legs[family];
-            if !leg.link {
+            if !uplink.legs[family].link {
                 continue;
             }
-            let carried = carried(observed, family, uplink.dev.index);
+            let carried = carried(observed, family, uplink);
+            let leg = &mut uplink.legs[family];
             (leg.state, leg.why) = health.judge(slot, family, drained, carried);
             // A router that announces addresses of its own, and no way out, does not offer the family.
             let private = |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unique_local());

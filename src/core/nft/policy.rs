@@ -225,6 +225,11 @@ impl PolicyTable {
 }
 
 impl LoadedPolicies {
+    /// Whether some policy gave it new flows of a family when the table was loaded.
+    pub fn carries(&self, slot: Slot, family: Family) -> bool {
+        self.chains.contains(&carries(slot, family))
+    }
+
     /// Whether nothing was taken out of it since it was loaded.
     fn is_whole(&self) -> bool {
         let wanted = self.chains.iter().find_map(|chain| chain.strip_prefix(USES)?.parse::<u32>().ok());
@@ -253,6 +258,11 @@ const ENFORCES: &str = "enforces_";
 
 /// The beginning of the name of the chain that tells how often chains are used.
 const USES: &str = "uses_";
+
+/// The name of the chain, without rules, that tells that an uplink carries traffic of some policy.
+fn carries(slot: Slot, family: Family) -> String {
+    format!("carries_{family}_{slot}")
+}
 
 /// The name of the chain that leaves some policies of a round.
 fn keep(bits: Bits) -> String {
@@ -355,14 +365,16 @@ fn gcd(a: u16, b: u16) -> u16 {
 impl Surroundings {
     /// The chains that give a flow to an uplink, and the one that gives it to none.
     fn takes(&self, policies: &[Standing]) -> String {
-        let taken = policies.iter().flat_map(|one| Family::BOTH.map(|family| &one.verdict[family]));
-        let slots: BTreeSet<Slot> = taken
-            .filter_map(|verdict| match verdict {
-                Verdict::Take(shares) => Some(shares.iter().map(|(slot, _)| *slot)),
-                _ => None,
+        let verdicts =
+            policies.iter().flat_map(|one| Family::BOTH.map(|family| (family, &one.verdict[family])));
+        let carried: BTreeSet<(Slot, Family)> = verdicts
+            .flat_map(|(family, verdict)| match verdict {
+                Verdict::Take(shares) => shares.iter().map(|(slot, _)| (*slot, family)).collect(),
+                _ => Vec::new(),
             })
-            .flatten()
             .collect();
+        let slots: BTreeSet<Slot> = carried.iter().map(|(slot, _)| *slot).collect();
+        let carries = carried.iter().map(|(slot, family)| chain(&carries(*slot, *family), &[]));
         let take = |slot: &Slot| {
             // Who may not use it goes as if there were no policy, and is led by its group.
             let denied = self.denied.get(slot).map(|lans| format!("iifname {{ {} }} return", by_name(lans)));
@@ -370,7 +382,8 @@ impl Surroundings {
             chain(&format!("take_{slot}"), &denied.into_iter().chain([mark]).collect::<Vec<_>>())
         };
         let refused = ["meta l4proto tcp reject with tcp reset", "reject with icmpx host-unreachable"];
-        slots.iter().map(take).collect::<String>() + &chain("refused", &refused.map(str::to_owned))
+        carries.chain(slots.iter().map(take)).collect::<String>()
+            + &chain("refused", &refused.map(str::to_owned))
     }
 
     /// The chains with hooks. What carries a mark is somebody's, or has its uplink; and what is near, of this machine, or led
