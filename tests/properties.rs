@@ -153,13 +153,11 @@ proptest! {
         let plan = Daemon::default().round(&world, &mut kernel).plan;
         for to in destinations() {
             let family = Family::of(to);
-            let ours = plan.desired.rules.iter().filter(|r| r.family == family).map(|r| r.pref.0);
-            let foreign = kernel.rules.iter().filter(|r| !r.is_ours() && r.family == family);
-            let last = ours.filter(|pref| *pref < BYPASS_PREF.0).max();
-            // Where nothing foreign stands ahead of ours or among them; and main says nothing but /1 and defaults.
-            let first = foreign.map(|r| r.pref).find(|pref| *pref != 0);
+            // Where main says nothing but /1 and defaults.
             let main = kernel.best(TableId::MAIN, Packet::to(to));
-            if first < last || main.is_some_and(|r| r.key.dest.prefix_len() > 1 || (r.legs.is_empty() && !r.is_ours())) {
+            if led_by_others(&kernel, &plan, family)
+                || main.is_some_and(|r| r.key.dest.prefix_len() > 1 || (r.legs.is_empty() && !r.is_ours()))
+            {
                 continue;
             }
             let shared = |ip| kernel.addresses.iter().filter(|a| a.ip == ip).count() > 1;
@@ -196,6 +194,7 @@ proptest! {
         prop_assert_eq!((&after.desired.moves, &after.desired.vacated), (&before.desired.moves, &before.desired.vacated));
         prop_assert!(after.active != before.active || changes.is_empty(), "{:?}", changes);
         let pairs = destinations().into_iter().flat_map(|to| after.uplinks.iter().map(move |uplink| (to, uplink)));
+        let pairs = pairs.filter(|(to, _)| !led_by_others(&kernel, &after, Family::of(*to)));
         for (to, uplink) in pairs.filter(|(to, uplink)| uplink.legs[Family::of(*to)].link) {
             let only = BTreeSet::from([uplink.dev.index]);
             let shared = |ip| kernel.addresses.iter().filter(|a| a.ip == ip).count() > 1;
@@ -357,6 +356,14 @@ proptest! {
 
 thread_local! {
     static SCENARIOS: Vec<World> = scenario::all().into_iter().map(|s| s.world).collect();
+}
+
+/// Whether a rule of somebody else stands ahead of ours or among them.
+fn led_by_others(kernel: &Memory, plan: &Plan, family: Family) -> bool {
+    let ours = plan.desired.rules.iter().filter(|r| r.family == family).map(|r| r.pref.0);
+    let last = ours.filter(|pref| *pref < BYPASS_PREF.0).max();
+    let mut foreign = kernel.rules.iter().filter(|r| !r.is_ours() && r.family == family);
+    foreign.find(|r| r.pref != 0).map(|r| r.pref) < last
 }
 
 /// Whether somebody's refusal in main takes a packet: that cannot be suppressed.
