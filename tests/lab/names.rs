@@ -8,7 +8,6 @@ use crate::ctl::{Ctl, installed, unheld};
 use crate::dns::{own_resolvers, with_resolved};
 use crate::kit::address::{internet4, resolver4};
 use crate::kit::dns::ask;
-use crate::kit::process::command;
 use crate::kit::{Lab, Spec, Via, lab_or_skip};
 use crate::policies::{all_by, echo4, some_by_both};
 use crate::watch::seconds;
@@ -84,20 +83,12 @@ fn what_dnsmasq_answers_leads_its_policy_at_once() {
     println!("{lines}");
     let sets = lines.lines().filter(|line| !line.starts_with('#')).map(|line| format!("--{line}"));
     let server = format!("--server={}", resolver4(1));
-    let words = [
-        "dnsmasq",
-        "--keep-in-foreground",
-        "--user=root",
-        "--conf-file=/dev/null",
-        "--no-hosts",
-        "--no-resolv",
-    ];
-    let rest = ["--listen-address=10.77.0.1", "--bind-interfaces", &server];
+    let words = ["systemd-run", "--unit=names", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null"];
+    let rest = ["--no-hosts", "--no-resolv", "--listen-address=10.77.0.1", "--bind-interfaces", &server];
     let words: Vec<String> = words.into_iter().chain(rest).map(str::to_owned).chain(sets).collect();
-    let mut dnsmasq = lab.machine.netns().daemon(&command(&words));
+    lab.machine.cmd(&words.iter().map(String::as_str).collect::<Vec<_>>()).ok();
     let resolver = "10.77.0.1".parse().expect("an address");
     lab.machine.wait("dnsmasq answers", LIMIT, || ask(client, resolver, "www.example.org", seconds(1)).ok());
-    assert!(dnsmasq.running());
     assert_eq!(known(&lab.machine.status()), 0);
     some_by_both("client", client, &[echo4(HOST)]);
     ask(client, resolver, "www.video.example", seconds(5)).expect("an answer");
