@@ -49,13 +49,14 @@ fn all_reach_out(lab: &Lab, what: &str, six: bool) {
     }
 }
 
-/// Declares the uplinks up by hand. A firewall that reloads drops all for a while, answers to probes as well: for long
-/// enough, where the machine is busy, to look like an uplink that is down, which is not what is watched then.
-fn pin(lab: &Lab) {
+/// Declares the uplinks "up" by hand, or leaves them to the probes again. A firewall that reloads drops all for a while,
+/// answers to probes as well: for long enough, where the machine is busy, to look like an uplink that is down, which is not
+/// what is watched then.
+fn decide(lab: &Lab, how: &str) {
     let status = lab.machine.status();
     for device in ["eth1", "eth2"] {
         let name = on(&status, device)["name"].as_str().expect("a name").to_owned();
-        lab.machine.cmd(&["uplinkctl", "up", &name]).ok();
+        lab.machine.cmd(&["uplinkctl", how, &name]).ok();
     }
 }
 
@@ -169,7 +170,7 @@ fn reloads_of_firewalld_leave_our_table_alone() {
     lab.machine.wait_active(2);
     start_firewalld(&lab);
     lab.machine.wait_active(2);
-    pin(&lab);
+    decide(&lab, "up");
     let (ours, before) = (table(&lab), theirs(&lab));
     for command in ["firewall-cmd --reload", "firewall-cmd --complete-reload", "systemctl restart firewalld"]
     {
@@ -188,6 +189,7 @@ fn ufw_with_route_rules_lets_both_uplinks_be_used() {
     let lab = lab_or_skip!(installed(Spec::router()).exclusive());
     lab.machine.wait_active(2);
     let ours = table(&lab);
+    decide(&lab, "up");
     lab.machine
         .sh("ufw allow 7/tcp
          ufw route allow in on lan0 out on eth1
@@ -217,15 +219,15 @@ fn ufw_with_route_rules_lets_both_uplinks_be_used() {
     set(&lab, 2, "tier=1");
     lab.machine.wait_active(2);
     all_reach_out(&lab, "ufw", false);
-    move_with_the_uplink(&lab, &lab.client().ns, "10.77.0.");
     assert_eq!(theirs(&lab), before, "their rules");
-    pin(&lab);
     for command in ["ufw reload", "ufw disable", "ufw --force enable"] {
         let lost = losses(&lab, command, || drop(lab.machine.sh(command).ok()));
         println!("{command}: {lost} packets lost");
         assert_eq!(table(&lab), ours, "{command}: our table");
         all_reach_out(&lab, command, false);
     }
+    decide(&lab, "auto");
+    move_with_the_uplink(&lab, &lab.client().ns, "10.77.0.");
 }
 
 #[test]

@@ -200,7 +200,7 @@ fn guests_have_one_uplink_and_see_nobody() {
     let _service = Server::start(&lab.client().ns, ECHO, Service::Echo);
     let client = SocketAddr::from(([10, 77, 0, 10], ECHO));
     // Without a group everybody talks to everybody.
-    seen(&guest, &Via::any(), client).expect("the other LAN");
+    lab.machine.wait("the other LAN", SOON, || seen(&guest, &Via::any(), client).ok());
     let name = on(&lab.machine.status(), "eth2")["name"].as_str().expect("a name").to_owned();
     lab.machine.write(FILE, &GROUPS.replace("NAME", &name));
     lab.machine.sh("uplinkctl reload").ok();
