@@ -9,6 +9,8 @@ mod figures;
 #[path = "policies/names.rs"]
 mod names;
 mod namespace;
+#[path = "policies/replaced.rs"]
+mod replaced;
 #[path = "policies/sticky.rs"]
 mod sticky;
 

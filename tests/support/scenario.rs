@@ -138,7 +138,15 @@ fn policies(change: &Change) -> String {
     let Change::LoadPolicies(table, over) = change else { return String::new() };
     let text = table.text(over.as_ref());
     let chains = text.split("\tchain ").filter(|chain| chain.starts_with("policy_"));
-    chains.map(|chain| format!("\tchain {}", chain.trim_end()) + "\n").collect()
+    let mut chains: String = chains.map(|chain| format!("\tchain {}", chain.trim_end()) + "\n").collect();
+    // With what is in the maps that they look into.
+    let whole = table.text(None);
+    for map in whole.split("\tmap ").skip(1) {
+        let elements = map.split_once("elements = ").and_then(|(_, rest)| rest.lines().next());
+        let name = map.split(' ').next().unwrap_or_default();
+        chains = chains.replace(&format!("vmap @{name}\n"), &format!("vmap {}\n", elements.unwrap_or("{}")));
+    }
+    chains
 }
 
 /// Why a leg stands as it does where nobody has probed it.

@@ -14,6 +14,7 @@
 mod criteria;
 mod fastest;
 mod guard;
+mod lookups;
 mod names;
 mod object;
 mod sticky;
@@ -26,6 +27,7 @@ use ipnet::IpNet;
 
 use self::criteria::{BEHIND, BOTH, Criterion, OWN, Round};
 use self::fastest::Fastest;
+use self::lookups::Lookups;
 use self::sticky::Sticky;
 use super::generation::uses;
 use super::{Generation, by_name, joined};
@@ -87,8 +89,9 @@ pub struct Surroundings {
 /// The table, ready to be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyTable {
-    /// All but what is in the maps by address.
+    /// All but what is in maps and sets.
     body: String,
+    lookups: Lookups,
     prefixes: Prefixes,
     rounds: usize,
     /// By which what it enforces is known; none where that is nothing.
@@ -128,12 +131,14 @@ impl PolicyTable {
         let name = |standing: &Standing| standing.policy.name.clone();
         let summary = policies.iter().map(name).collect::<Vec<_>>().join(", ");
         let enforces = enforces(policies, prefixes);
-        PolicyTable { body, prefixes: prefixes.clone(), rounds: rounds.len(), enforces, summary }
+        let (body, lookups) = Lookups::named(&body);
+        PolicyTable { body, lookups, prefixes: prefixes.clone(), rounds: rounds.len(), enforces, summary }
     }
 
     /// Which generation this is.
     pub fn generation(&self) -> Generation {
-        let uses = uses(&self.body) + u32::try_from(self.prefixes.count).unwrap_or(u32::MAX);
+        let of_elements = u32::try_from(self.prefixes.count + self.lookups.uses()).unwrap_or(u32::MAX);
+        let uses = uses(&self.body).saturating_add(of_elements);
         Generation {
             hash: hash(&(self.body.clone() + &self.marker() + &self.pledge().unwrap_or_default())),
             uses,
@@ -158,7 +163,8 @@ impl PolicyTable {
 
     /// The chains without rules, whose names tell what is loaded.
     fn markers(&self) -> impl Iterator<Item = String> {
-        [self.generation().chain(), self.marker(), self.count()].into_iter().chain(self.pledge())
+        let of_all = [self.generation().chain(), self.marker(), self.count()];
+        of_all.into_iter().chain(self.pledge()).chain(self.lookups.markers())
     }
 
     /// The chain that tells how often the chains of the table were used when it was loaded.
@@ -198,8 +204,9 @@ impl PolicyTable {
         let body = &self.body;
         // The chains stand ahead of the maps, whose elements lead to them.
         format!(
-            "table inet {POLICY_TABLE} {{\n}}\n{begin}table inet {POLICY_TABLE} {{\n{markers}{}{body}{maps}}}\n",
-            object::declared(body)
+            "table inet {POLICY_TABLE} {{\n}}\n{begin}table inet {POLICY_TABLE} {{\n{markers}{}{body}{maps}{}}}\n",
+            object::declared(body),
+            self.lookups.declared(|name| over.is_some_and(|loaded| loaded.chains.contains(name))),
         )
     }
 
@@ -216,9 +223,11 @@ impl PolicyTable {
             }
         }
         let wanted = self.loaded().chains;
-        for chain in loaded.chains.difference(&wanted) {
+        let gone = || loaded.chains.difference(&wanted);
+        // The elements lead to chains, which are in use for as long as they are there.
+        text.extend(gone().map(|chain| object::deleted(chain)));
+        for chain in gone() {
             let _ = writeln!(text, "delete chain inet {POLICY_TABLE} {chain}");
-            text += &object::deleted(chain);
         }
         text
     }
@@ -325,7 +334,7 @@ impl Standing<'_> {
                     let chain = Fastest::new(&self.policy.name, family, shares).chain();
                     rules.push(goto(format!("goto {chain}")));
                 }
-                Way::By(_) | Way::Enforced => rules.push(goto(by_turns(shares))),
+                Way::By(_) | Way::Enforced => rules.extend(by_turns(shares).into_iter().map(goto)),
             }
         }
         beside + &chain(&policy_chain(place), &rules)
@@ -342,20 +351,23 @@ fn enforces(policies: &[Standing], prefixes: &Prefixes) -> Option<u64> {
     (!text.is_empty()).then(|| hash(&format!("{text}{:016x}", prefixes.hash)))
 }
 
-/// Each in turn, as often as its share says.
-fn by_turns(shares: &[(Slot, u16)]) -> String {
+/// Each in turn, as often as its share says: the rules for it. The last takes what is not in the map, so that nothing is
+/// left over where a packet meets one map by the rules of another table.
+fn by_turns(shares: &[(Slot, u16)]) -> Vec<String> {
+    let Some(((last, _), others)) = shares.split_last() else { return Vec::new() };
     let divisor = shares.iter().map(|(_, weight)| *weight).fold(0, gcd).max(1);
-    let mut total = 0;
+    let total: u32 = shares.iter().map(|(_, weight)| u32::from(weight / divisor)).sum();
+    let mut from = 0;
     let mut element = |(slot, weight): &(Slot, u16)| {
-        let from = total;
-        total += u32::from(weight / divisor);
-        format!("{from}-{} : goto take_{slot}", total - 1)
+        let range = from..from + u32::from(weight / divisor);
+        from = range.end;
+        format!("{}-{} : goto take_{slot}", range.start, range.end - 1)
     };
-    let elements: Vec<_> = shares.iter().map(&mut element).collect();
-    match shares {
-        [(only, _)] => format!("goto take_{only}"),
-        _ => format!("numgen inc mod {total} vmap {{ {} }}", elements.join(", ")),
-    }
+    let elements: Vec<_> = others.iter().map(&mut element).collect();
+    let turns = elements.first().map(|_| {
+        format!("meta mark set numgen inc mod {total} meta mark vmap {{ {} }}", elements.join(", "))
+    });
+    turns.into_iter().chain([format!("goto take_{last}")]).collect()
 }
 
 fn gcd(a: u16, b: u16) -> u16 {
@@ -414,7 +426,8 @@ impl Surroundings {
         here.push(among("oifname !=").map_or("return".into(), |rule| format!("{rule} return")));
         here.extend(spared);
         here.push(format!("{LEASES} return"));
-        here.push("jump here".to_owned());
+        // In the end without a number that was drawn on the way: that would be taken for somebody's mark.
+        here.extend(["jump here".to_owned(), "meta mark set 0".to_owned()]);
         // All output chains of nat stand at -100, whatever they say: ahead of that nothing would be decided yet.
         let again = [
             "type route hook output priority -99; policy accept;".to_owned(),

@@ -34,8 +34,7 @@ impl<'a> Fastest<'a> {
     pub(super) fn chains(&self) -> String {
         // With one alone there is nothing to be found out. Who has won is kept for when another is back.
         if self.shares.len() < 2 {
-            let only = (!self.shares.is_empty()).then(|| by_turns(self.shares));
-            return chain(&self.chain(), &Vec::from_iter(only));
+            return chain(&self.chain(), &by_turns(self.shares));
         }
         let Fastest { course, shares } = self;
         let word = course.family().nft();
@@ -57,8 +56,8 @@ impl<'a> Fastest<'a> {
             format!("meta mark != 0 delete @{winners} {{ {word} daddr : {ours} }}"),
             "meta mark set 0".to_owned(),
             format!("meta l4proto tcp {word} daddr != @{asked} jump {ASK}{course}"),
-            by_turns(shares),
         ];
+        let afresh = [&afresh[..], &by_turns(shares)].concat();
         let callers = callers(course);
         let ask = [format!(
             "update @{callers} {{ {word} saddr timeout 1m limit rate {each}/second burst {each_burst} packets }} \
@@ -118,7 +117,8 @@ mod tests {
 		meta mark != 0 delete @winners_{course} {{ ip6 daddr : ct mark & 0x3f000000 }}
 		meta mark set 0
 		meta l4proto tcp ip6 daddr != @asked_{course} jump ask_for_{course}
-		numgen inc mod 3 vmap {{ 0-1 : goto take_1, 2-2 : goto take_3 }}
+		meta mark set numgen inc mod 3 meta mark vmap {{ 0-1 : goto take_1 }}
+		goto take_3
 	}}
 	chain fastest_{course} {{
 		meta mark set ip6 daddr map @winners_{course}

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::{POLICY_TABLE, fastest, names, sticky};
+use super::{POLICY_TABLE, fastest, lookups, names, sticky};
 
 /// A set, a map or a counter.
 pub(super) struct Object {
@@ -31,6 +31,7 @@ pub(super) fn declared(body: &str) -> String {
 
 /// The commands that take out what belongs to a chain.
 pub(super) fn deleted(chain: &str) -> String {
-    let each = |Object { kind, name, .. }| format!("delete {kind} inet {POLICY_TABLE} {name}\n");
-    of_chain(chain).map(each).collect()
+    let delete = |kind: &str, name: &str| format!("delete {kind} inet {POLICY_TABLE} {name}\n");
+    let lookup = lookups::of_chain(chain).map(|kind| delete(kind, chain));
+    of_chain(chain).map(|object| delete(object.kind, &object.name)).chain(lookup).collect()
 }

@@ -91,7 +91,10 @@ impl<'a> Sticky<'a> {
         let remember = format!("update @{map} {{ {key} timeout {seconds}s : {ours} }}");
         let numbered = match self.shares {
             [(only, _)] => format!("jump take_{only}"),
-            _ => format!("jhash {who} mod {NUMBERS} seed {SEED:#x} vmap {{ {} }}", dealt(self.shares)),
+            _ => format!(
+                "meta mark set jhash {who} mod {NUMBERS} seed {SEED:#x} meta mark vmap {{ {} }}",
+                dealt(self.shares)
+            ),
         };
         chain(
             &afresh,
