@@ -284,7 +284,7 @@ impl Status {
             (uplink.traffic, uplink.quota) = (None, None);
         }
         for policy in &mut self.policies {
-            policy.legs_mut().into_iter().for_each(|(_, leg)| leg.races = None);
+            policy.legs_mut().into_iter().for_each(|(_, leg)| (leg.races, leg.addresses) = (None, None));
         }
         self
     }

@@ -1,28 +1,52 @@
 //! `uplinkctl dnsmasq`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Failure, configuration, print};
 use crate::core::net::Family;
 use crate::core::nft::POLICY_TABLE;
-use crate::core::policy::{Names, Policy};
+use crate::core::policy::{Domain, Names, Policy};
 
 /// Prints what has dnsmasq note the addresses of names (dnsmasq(8), `--nftset`; from 2.87 on).
 pub(super) fn run(file: &Path) -> Result<(), Failure> {
     let config = configuration(file)?;
-    let lines: String = config.policies.iter().filter_map(line).collect();
+    let domains: BTreeSet<&str> =
+        config.policies.iter().flat_map(|policy| &policy.traffic.domain).map(Domain::as_str).collect();
+    let lines: String = domains.into_iter().map(|domain| line(domain, &config.policies)).collect();
     print(&format!(
         "# By `uplinkctl dnsmasq`: anew after each change of a policy's name or domains.\n{lines}"
     ))
 }
 
-fn line(policy: &Policy) -> Option<String> {
-    let domains = &policy.traffic.domain;
-    let names = Names::of(&policy.name);
-    let set = |family| {
-        let number = if family == Family::V4 { 4 } else { 6 };
-        format!("{number}#inet#{POLICY_TABLE}#{}", names.set(family))
-    };
-    let all: String = domains.iter().map(|domain| format!("/{domain}")).collect();
-    (!domains.is_empty()).then(|| format!("nftset={all}/{}\n", Family::BOTH.map(set).join(",")))
+/// The line for a domain, with the sets of all who are for it: dnsmasq goes by the longest that fits a name, and by one alone.
+fn line(domain: &str, policies: &[Policy]) -> String {
+    let is_for = |policy: &&Policy| policy.traffic.domain.iter().any(|other| other.has(domain));
+    let names = policies.iter().filter(is_for).map(|policy| Names::of(&policy.name));
+    let sets = names.flat_map(|names| {
+        Family::BOTH.map(|family| format!("{}#inet#{POLICY_TABLE}#{}", family.version(), names.set(family)))
+    });
+    format!("nftset=/{domain}/{}\n", sets.collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn a_name_of_several_policies_is_noted_for_all_of_them() {
+        let text = "[[policy]]\nname = 'a'\nmatch.domain = 'example.com'\n[[policy]]\nname = 'b'\nmatch.domain = 'www.example.com'\n";
+        let policies = config::parse(Path::new("uplinkd.toml"), text).unwrap().policies;
+        let sets = |names: &[&str]| {
+            let of = |name: &&str| {
+                let names = Names::of(name);
+                [4, 6].map(|n| format!("{n}#inet#uplinkd_policy#names_{names}_{n}")).join(",")
+            };
+            names.iter().map(of).collect::<Vec<_>>().join(",")
+        };
+        let line = |domain| line(domain, &policies);
+        assert_eq!(line("example.com"), format!("nftset=/example.com/{}\n", sets(&["a"])));
+        assert_eq!(line("www.example.com"), format!("nftset=/www.example.com/{}\n", sets(&["a", "b"])));
+    }
 }

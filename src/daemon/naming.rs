@@ -65,12 +65,13 @@ impl Naming {
 
     /// Asks the kernel how many addresses are known.
     pub(super) async fn look(&mut self, plan: &Plan) {
-        self.known.clear();
         let sets =
             wanted(plan).into_iter().flat_map(|(names, _)| Family::BOTH.map(|family| names.set(family)));
         for set in sets {
-            let count = element::count(&set).await.unwrap_or_default();
-            self.known.insert(set, count);
+            // Somebody else's change in the midst of it ends a list: what was known last is closer than nothing.
+            if let Ok(count) = element::count(&set).await {
+                self.known.insert(set, count);
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
+use tracing::debug;
 
 /// Where it listens.
 const SOCKET: &str = "/run/systemd/resolve/io.systemd.Resolve.Monitor";
@@ -63,6 +64,9 @@ struct Message {
 struct Parameters {
     ready: Option<bool>,
     question: Option<Vec<Question>>,
+    /// What was asked for before that, where it is another name for it.
+    #[serde(rename = "collectedQuestions")]
+    collected: Option<Vec<Question>>,
     answer: Option<Vec<Told>>,
 }
 
@@ -84,7 +88,11 @@ impl Answers {
 
     async fn at(path: &str) -> Result<Self, Error> {
         let begin = async {
-            let mut stream = UnixStream::connect(path).await.map_err(Error::Absent)?;
+            let mut stream = UnixStream::connect(path).await.map_err(|error| match error.kind() {
+                // Those of before systemd 257 are for root alone.
+                io::ErrorKind::PermissionDenied => Error::Refused(error.to_string()),
+                _ => Error::Absent(error),
+            })?;
             stream.write_all(ASK).await.map_err(Error::Absent)?;
             let mut answers = Answers { stream: BufReader::new(stream) };
             while answers.message().await?.parameters.ready.is_none() {}
@@ -97,8 +105,14 @@ impl Answers {
     /// The next one that has an address.
     pub async fn next(&mut self) -> Result<Answer, Error> {
         loop {
-            if let Some(answer) = self.message().await?.parameters.answer() {
-                return Ok(answer);
+            match self.message().await {
+                Ok(message) => match message.parameters.answer() {
+                    Some(answer) => return Ok(answer),
+                    None => continue,
+                },
+                // One that is not understood is none to us, and no reason to miss the next.
+                Err(Error::Malformed(error)) => debug!("names: {error}"),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -119,7 +133,8 @@ impl Answers {
 
 impl Parameters {
     fn answer(self) -> Option<Answer> {
-        let names = self.question?.into_iter().map(|question| question.name).collect();
+        let questions = self.question?.into_iter().chain(self.collected.unwrap_or_default());
+        let names = questions.map(|question| question.name).collect();
         let told = self.answer?.into_iter().filter_map(|told| address(&told.raw?));
         let addresses: Vec<_> = told.collect();
         (!addresses.is_empty()).then_some(Answer { names, addresses })
@@ -167,9 +182,10 @@ mod tests {
             assert_eq!(asked, ASK);
             for text in [
                 r#"{"parameters":{"ready":true},"continues":true}"#.to_owned(),
+                r#"{"parameters":{"question":"of another kind"},"continues":true}"#.to_owned(),
                 r#"{"parameters":{"state":"errno","question":[{"name":"x.org"}],"errno":5},"continues":true}"#.to_owned(),
                 format!(
-                    r#"{{"parameters":{{"state":"success","question":[{{"class":1,"type":1,"name":"www.example.com"}}],"answer":[{{"rr":{{}},"raw":"{RECORD}","ifindex":2}},{{"raw":"AAAA"}}]}},"continues":true}}"#
+                    r#"{{"parameters":{{"state":"success","question":[{{"class":1,"type":1,"name":"www.example.com"}}],"collectedQuestions":[{{"class":1,"type":1,"name":"video.example"}}],"answer":[{{"rr":{{}},"raw":"{RECORD}","ifindex":2}},{{"raw":"AAAA"}}]}},"continues":true}}"#
                 ),
             ] {
                 peer.write_all(text.as_bytes()).await.unwrap();
@@ -179,7 +195,7 @@ mod tests {
         let listen = async {
             let mut answers = Answers::at(path.to_str().unwrap()).await.unwrap();
             let answer = answers.next().await.unwrap();
-            assert_eq!(answer.names, ["www.example.com"]);
+            assert_eq!(answer.names, ["www.example.com", "video.example"]);
             assert_eq!(answer.addresses, [("203.0.113.9".parse().unwrap(), Duration::from_secs(300))]);
             assert!(matches!(answers.next().await, Err(Error::Absent(_))), "it has ended");
         };

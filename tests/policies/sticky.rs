@@ -2,6 +2,8 @@
 
 use super::enforced::tcp;
 use super::*;
+use uplinkd::core::net::Weight;
+use uplinkd::core::nft::{Groups, Steered};
 
 #[test]
 fn clients_stay_where_they_are_over_reloads_and_losses() {
@@ -135,6 +137,17 @@ fn nobody_gets_an_uplink_that_his_group_denies_him() {
         }
         let config = configured("[[policy]]\nmatch.ports = 7\nmethod = 'enforced'\nuplinks = 'two'\n");
         load(&table_amid(&around, &config, |_| by(2))).await;
+        // The group leads him by his own.
+        let shares = PerFamily::from_fn(|_| vec![(slot(1), Weight::new(1).unwrap())]);
+        let groups = Groups {
+            uplinks: ["wan1", "wan2"].map(name).into(),
+            members: ["lan", "wan1", "wan2"].map(name).into(),
+            pairs: [(name("lan"), name("wan1")), (name("wan1"), name("lan"))].into(),
+            steered: vec![Steered { lan: name("lan"), shares }],
+        };
+        let uplinks = vec![(name("wan1"), slot(1)), (name("wan2"), slot(2))];
+        nft::load(&Ruleset { uplinks, groups, ..Ruleset::default() }.text()).await.unwrap();
+        assert_eq!(Probe { port: 8, ..LAN }.goes_by(&net), Some(1), "what no policy is for");
         for probe in [LAN, LAN6, tcp(LAN)] {
             assert_eq!(probe.goes_by(&net), None, "enforced: {probe:?}");
         }

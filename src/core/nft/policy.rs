@@ -116,7 +116,7 @@ impl PolicyTable {
         let mut kept = prefixes.kept.clone();
         let mut text: String = rounds.iter().map(|round| round.criteria(&mut kept)).collect();
         for (place, standing) in policies.iter().enumerate() {
-            text += &standing.chains(place);
+            text += &standing.chains(place, around);
         }
         let decide = |is_here: fn(&Traffic) -> bool, more: &'static [Criterion]| -> Vec<String> {
             rounds.iter().flat_map(|round| round.decision(is_here, &[&BOTH, more], policy_chain)).collect()
@@ -296,7 +296,7 @@ impl Standing<'_> {
     }
 
     /// What is done with a flow for which it is the first match.
-    fn chains(&self, place: usize) -> String {
+    fn chains(&self, place: usize, around: &Surroundings) -> String {
         let mut rules = vec![format!("comment \"{}\"", self.policy.name), "meta mark set 0".to_owned()];
         let mut beside = String::new();
         for family in Family::BOTH {
@@ -319,6 +319,13 @@ impl Standing<'_> {
             if self.policy.way != Way::Enforced {
                 // What is met in its midst ran before it could be seen, and would break where it is moved.
                 rules.push(format!("meta nfproto {family} tcp flags & (syn | ack) != syn return"));
+            }
+            let denied = around.denied_all(shares);
+            if !denied.is_empty() {
+                // Who may use none of them is led by his group, and nothing of his is the policy's; but what is enforced
+                // is not to leave by another.
+                let end = if self.policy.way == Way::Enforced { "goto refused" } else { "return" };
+                rules.push(format!("meta nfproto {family} iifname {{ {} }} {end}", by_name(&denied)));
             }
             // Also what goes by the default route meanwhile: it is the policy's, and may be called back.
             rules.push(format!("meta nfproto {family} ct label set {}", Label::of(&self.policy.name)));
@@ -375,6 +382,12 @@ fn gcd(a: u16, b: u16) -> u16 {
 }
 
 impl Surroundings {
+    /// The interfaces behind which nobody may use any of these.
+    fn denied_all(&self, shares: &[(Slot, u16)]) -> BTreeSet<IfName> {
+        let denied = shares.iter().map(|(slot, _)| self.denied.get(slot).cloned().unwrap_or_default());
+        denied.reduce(|all, one| &all & &one).unwrap_or_default()
+    }
+
     /// The chains that give a flow to an uplink, and the one that gives it to none.
     fn takes(&self, policies: &[Standing]) -> String {
         let verdicts =

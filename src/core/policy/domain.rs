@@ -75,8 +75,7 @@ impl Names {
 
     /// The set of addresses of a family.
     pub fn set(&self, family: Family) -> String {
-        let number = if family == Family::V4 { 4 } else { 6 };
-        format!("names_{self}_{number}")
+        format!("names_{self}_{}", family.version())
     }
 }
 

@@ -88,7 +88,7 @@ impl Traffic {
         let Traffic {
             from: _,
             to: _,
-            domain: _,
+            domain,
             interface,
             protocol,
             ports,
@@ -100,7 +100,11 @@ impl Traffic {
             slice,
             time: _,
         } = self;
-        format!("{interface:?} {protocol:?} {ports:?} {dscp:?} {mac:?} {user:?} {group:?} {unit:?} {slice:?}")
+        // Of names it counts whether there are any: which addresses they have is told from outside.
+        let named = !domain.is_empty();
+        format!(
+            "{named} {interface:?} {protocol:?} {ports:?} {dscp:?} {mac:?} {user:?} {group:?} {unit:?} {slice:?}"
+        )
     }
 
     fn meets(&self, flow: &Running, is_own: bool) -> Met {

@@ -43,6 +43,7 @@ impl<'a> Fastest<'a> {
         let known: Vec<_> =
             shares.iter().map(|(slot, _)| format!("{} : jump take_{slot}", mark(*slot))).collect();
         let (winners, hits, asked) = (course.winners(), course.hits(), asked(course));
+        let usable = shares.iter().map(|(slot, _)| mark(*slot)).collect::<Vec<_>>().join(", ");
         let ((each, each_burst), (all, all_burst)) = (OF_ONE, OF_ALL);
         let follow = [
             format!("meta mark set {word} daddr map @{winners}"),
@@ -52,8 +53,9 @@ impl<'a> Fastest<'a> {
             format!("counter name \"{hits}\""),
         ];
         let afresh = [
-            // An element that is there would keep the uplink that cannot be used now, and the next one out.
-            format!("meta mark != 0 delete @{winners} {{ {word} daddr : {ours} }}"),
+            // An element that is there would keep the uplink that cannot be used now, and the next one out. One that only this
+            // host's group denies him is the others' winner.
+            format!("meta mark != {{ 0, {usable} }} delete @{winners} {{ {word} daddr : {ours} }}"),
             "meta mark set 0".to_owned(),
             format!("meta l4proto tcp {word} daddr != @{asked} jump {ASK}{course}"),
         ];
@@ -114,7 +116,7 @@ mod tests {
 		update @callers_{course} {{ ip6 saddr timeout 1m limit rate 5/second burst 20 packets }} limit rate 20/second burst 60 packets add @asked_{course} {{ ip6 daddr timeout 30s }} log prefix "{course}" group 7000 snaplen 80 queue-threshold 1
 	}}
 	chain unraced_{course} {{
-		meta mark != 0 delete @winners_{course} {{ ip6 daddr : ct mark & 0x3f000000 }}
+		meta mark != {{ 0, 0x01000000, 0x03000000 }} delete @winners_{course} {{ ip6 daddr : ct mark & 0x3f000000 }}
 		meta mark set 0
 		meta l4proto tcp ip6 daddr != @asked_{course} jump ask_for_{course}
 		meta mark set numgen inc mod 3 meta mark vmap {{ 0-1 : goto take_1 }}
