@@ -26,7 +26,7 @@
 //! | [`core::quota`] | pure as well: from counters and the date to what is left of a month's bytes, and what follows |
 //! | [`core::probe`] | what can be asked, how it is written, and who is asked by default |
 //! | [`config`] | the administrator's settings: how they are written, which link they speak of, what counts |
-//! | [`sources`] | what NetworkManager and systemd-networkd know, over D-Bus; what hooks and systemd-networkd's files tell |
+//! | [`sources`] | what NetworkManager and systemd-networkd know, over D-Bus; what hooks, systemd-networkd's files and systemd-resolved's answers tell |
 //! | [`kernel`] | rtnetlink, nftables, conntrack, sockets, sysctls: reads what is, applies what was decided |
 //! | [`world`] | both of them as two verbs: observe it all, apply changes |
 //! | [`probes`] | questions to the internet, each through one uplink; and who answered |
@@ -77,7 +77,7 @@
 //! held against an uplink, and since when flows are to leave one. A restart forgets these.
 //!
 //! A daemon that was started anew knows no verdicts. It takes them from the kernel: an uplink over which the balanced
-//! default leads carried traffic, and is taken for good until a burst says otherwise. So a restart moves nothing. One
+//! default or a policy leads carried traffic, and is taken for good until a burst says otherwise. So a restart moves nothing. One
 //! without such a leg is new, and has to answer before it is used.
 //!
 //! # Balancing
@@ -129,8 +129,8 @@
 //! ([`Label`](core::policy::Label)).
 //!
 //! A packet has no name. Those who are asked for one tell which addresses it has: systemd-resolved tells us, by its monitor
-//! ([`sources::answers`]), and dnsmasq writes into the table by itself. What is noted are elements of sets that live as long as
-//! the answers do; `daemon::naming` does it, and the plan knows nothing of it.
+//! ([`sources::answers`]), and dnsmasq writes into the table by itself. What is noted are elements of sets, which live as long as
+//! the answers do, but between five minutes and a day; `daemon::naming` does it, and the plan knows nothing of it.
 //!
 //! What a policy enforces must not leak while nobody is there to prevent it. So a rule behind those by mark, and ahead of
 //! those by address, refuses what has the mark of such an uplink and found no way by it. And because routes of main are ahead

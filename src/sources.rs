@@ -1,7 +1,8 @@
-//! Where facts come from: the network managers, asked over D-Bus, and what hooks and files tell.
+//! Where facts come from: the network managers, asked over D-Bus, and what hooks, files and answers to questions for names tell.
 //!
 //! A source answers "what is?" with one fresh snapshot and calls out when it may be worth asking again. What a fact
-//! means is none of its business, and a signal's content is never used: losing a nudge costs time, not correctness.
+//! means is none of its business, and a signal's content is never used: losing a nudge costs time, not correctness. The answers are the exception: nobody can
+//! be asked for those of before.
 
 pub mod answers;
 pub mod bus;

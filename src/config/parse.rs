@@ -21,7 +21,7 @@ use super::problem::{Flaw, Problem, Problems, Source};
 use super::settings::{NO_DAY, Settings};
 use super::table::{CRITERIA, GLOBALS, SECTIONS, SETTINGS};
 use super::{Config, Group, Origin, Section};
-use crate::core::policy::{Policy, Prefixes, Way};
+use crate::core::policy::{Policy, Prefixes};
 
 /// Reads one text as if it were the only file.
 pub fn parse(file: &Path, text: &str) -> Result<Config, Problems> {
@@ -42,6 +42,7 @@ pub(super) fn resolve(
     }
     let mut config = Config::default();
     let mut method_at = None;
+    let mut beside_method = Vec::new();
     for document in documents {
         let Document {
             source,
@@ -54,9 +55,11 @@ pub(super) fn resolve(
             elsewhere,
             notes,
             method_at: at,
+            beside_method: beside,
             ..
         } = document;
         method_at = at.map(|at| (source, at)).or(method_at);
+        beside_method.extend(beside.into_iter().map(|(key, at)| (source, key, at)));
         config.notes.extend(notes);
         problems.extend(source.problems(flaws));
         problems.extend(elsewhere);
@@ -68,6 +71,14 @@ pub(super) fn resolve(
         config.groups.extend(groups);
         config.forwards.extend(forwards.into_iter().map(|read| read.forward));
         config.policies.extend(policies.into_iter().map(|read| read.policy));
+    }
+    // The method may stand in another file.
+    for (source, key, span) in beside_method {
+        let method = if key == "uplink" { "enforced" } else { "persistence" };
+        if config.balance.way.as_str() != method {
+            let message = format!("{key}: only allowed with method = \"{method}\"");
+            problems.push(source.problem(Flaw { span, message }));
+        }
     }
     if let Some((source, at)) = method_at {
         let origin = Origin { file: source.path.clone(), line: source.line(at.start) };
@@ -160,6 +171,8 @@ struct Document<'s> {
     notes: Vec<String>,
     /// Where `[balance]` says how.
     method_at: Option<Range<usize>>,
+    /// Where it says what is for some methods alone.
+    beside_method: Vec<(&'static str, Range<usize>)>,
     outside: &'s dyn Outside,
 }
 
@@ -189,6 +202,7 @@ impl<'s> Document<'s> {
             elsewhere: Vec::new(),
             notes: Vec::new(),
             method_at: None,
+            beside_method: Vec::new(),
             outside,
         };
         if errors.is_empty() {
@@ -264,18 +278,11 @@ impl<'s> Document<'s> {
         self.globals.extend(joined(value.get_ref()).map(|value| (global, value)));
     }
 
-    /// What is right for itself, and not together with the method beside it.
+    /// Notes where that stands which is right or wrong only with what all files say.
     fn balance(&mut self, table: &DeTable) {
-        let Some(method) = table.get("method") else { return };
-        self.method_at = Some(method.span());
-        let Some(way) = method.get_ref().as_str().and_then(Way::named) else { return };
-        let of = |key: &str| if key == "uplink" { "enforced" } else { "persistence" };
-        for key in ["uplink", "same", "idle"].into_iter().filter(|key| of(key) != way.as_str()) {
-            if let Some(value) = table.get(key) {
-                let message = format!("{key}: only allowed with method = \"{}\"", of(key));
-                self.flaw(value.span(), message);
-            }
-        }
+        self.method_at = table.get("method").map(Spanned::span);
+        let stands = |key| Some((key, table.get(key)?.span()));
+        self.beside_method = ["uplink", "same", "idle"].into_iter().filter_map(stands).collect();
     }
 
     fn uplink(&mut self, value: &Spanned<DeValue>) {

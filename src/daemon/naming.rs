@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::core::net::Family;
 use crate::core::plan::Plan;
-use crate::core::policy::domain::{is_elsewhere, lasts};
+use crate::core::policy::domain::{ROOM, is_elsewhere, lasts};
 use crate::core::policy::{Domain, Names};
 use crate::kernel::element;
 use crate::sources::answers::{Answer, Answers, Error};
@@ -22,6 +23,12 @@ use crate::world::chain;
 
 /// So long after the end of a connection the next is tried.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// So many addresses of an answer are noted, of each family: nobody needs more, and who gives more wants to fill the sets.
+const MOST: usize = 64;
+
+/// So long the addresses are not counted again: there may be many, and anybody may ask.
+const COUNTED: Duration = Duration::from_secs(1);
 
 /// What each policy is for.
 type Wanted = Vec<(Names, Vec<Domain>)>;
@@ -32,6 +39,8 @@ pub(super) struct Naming {
     listener: Option<Listener>,
     /// How many addresses were known when the kernel was last asked.
     known: BTreeMap<String, usize>,
+    /// When that was.
+    counted: Option<Instant>,
 }
 
 struct Listener {
@@ -65,6 +74,9 @@ impl Naming {
 
     /// Asks the kernel how many addresses are known.
     pub(super) async fn look(&mut self, plan: &Plan) {
+        if self.counted.is_some_and(|counted| counted.elapsed() < COUNTED) {
+            return;
+        }
         let sets =
             wanted(plan).into_iter().flat_map(|(names, _)| Family::BOTH.map(|family| names.set(family)));
         for set in sets {
@@ -73,6 +85,7 @@ impl Naming {
                 self.known.insert(set, count);
             }
         }
+        self.counted = Some(Instant::now());
     }
 
     /// Adds to a status what is known.
@@ -82,7 +95,14 @@ impl Naming {
         for (policy, told) in named {
             let names = Names::of(&policy.name);
             for (family, leg) in told.legs_mut() {
-                leg.addresses = Some(self.known.get(&names.set(family)).copied().unwrap_or_default());
+                let known = self.known.get(&names.set(family)).copied().unwrap_or_default();
+                leg.addresses = Some(known);
+                if known >= ROOM as usize {
+                    status.notes.push(format!(
+                        "policy {}: its names have more {family} addresses than the {ROOM} that can be known",
+                        policy.name
+                    ));
+                }
             }
         }
         status.notes.extend(self.listener.iter().filter_map(|listener| listener.deaf.borrow().clone()));
@@ -151,10 +171,13 @@ fn meant(answer: &Answer, wanted: &Wanted) -> Vec<Names> {
 }
 
 async fn note(names: &Names, answer: &Answer) {
-    for (ip, ttl) in answer.addresses.iter().filter(|(ip, _)| is_elsewhere(*ip)) {
+    for family in Family::BOTH {
+        let of_family =
+            answer.addresses.iter().filter(|(ip, _)| Family::of(*ip) == family && is_elsewhere(*ip));
+        let all: Vec<_> = of_family.map(|(ip, ttl)| (*ip, lasts(*ttl))).take(MOST).collect();
         // There may be no table yet, or no room.
-        if let Err(error) = element::note(&names.set(Family::of(*ip)), *ip, lasts(*ttl)).await {
-            debug!("{ip}: {}", chain(&error));
+        if let Err(error) = element::note(&names.set(family), &all).await {
+            debug!("{:?}: {}", answer.names, chain(&error));
         }
     }
 }

@@ -37,7 +37,7 @@ pub async fn put(course: &Course, to: IpAddr, mark: Mark, lasts: Duration) -> Re
     // A packet's mark is a number of this machine's byte order.
     let leads = SetElementAttribute::Data(DataAttribute::Value(mark.value().to_ne_bytes().to_vec()));
     let element = Element { set: course.winners(), key: to, more: vec![leads] };
-    element.add(lasts, 0).await.map_err(Error::of("write down who won a race"))
+    element.add(lasts).await.map_err(Error::of("write down who won a race"))
 }
 
 /// How many destinations each mark leads, of one course; nothing where there is no such map.

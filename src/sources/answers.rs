@@ -3,11 +3,12 @@
 //! It speaks varlink (`io.systemd.Resolve.Monitor`, in systemd's src/shared/varlink-io.systemd.Resolve.Monitor.c): JSON, each
 //! message with a zero behind it. Who may listen is for polkit to say. What a name is for this refuses to know.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use hickory_proto::rr::{RData, Record};
+use hickory_proto::rr::{Name, RData, Record};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -20,8 +21,8 @@ const SOCKET: &str = "/run/systemd/resolve/io.systemd.Resolve.Monitor";
 /// What it is asked. No person is there to be asked in turn.
 const ASK: &[u8] =
     b"{\"method\":\"io.systemd.Resolve.Monitor.SubscribeQueryResults\",\"parameters\":{},\"more\":true}\0";
-/// More is no answer to anything.
-const LARGEST: u64 = 1 << 20;
+/// More is no message: it is the most that systemd itself takes (`VARLINK_BUFFER_MAX`, src/libsystemd/sd-varlink).
+const LARGEST: u64 = 16 << 20;
 /// So long it may take to agree.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -134,27 +135,58 @@ impl Answers {
 impl Parameters {
     fn answer(self) -> Option<Answer> {
         let questions = self.question?.into_iter().chain(self.collected.unwrap_or_default());
-        let names = questions.map(|question| question.name).collect();
-        let told = self.answer?.into_iter().filter_map(|told| address(&told.raw?));
-        let addresses: Vec<_> = told.collect();
+        let names: Vec<_> = questions.map(|question| question.name).collect();
+        let records: Vec<_> = self.answer?.into_iter().filter_map(|told| record(&told.raw?)).collect();
+        let addresses = addresses(&names, &records);
         (!addresses.is_empty()).then_some(Answer { names, addresses })
     }
 }
 
-/// The address in a resource record, in the form in which it came (RFC 1035, 3.2.1), in base64.
-fn address(raw: &str) -> Option<(IpAddr, Duration)> {
+/// The addresses of these names, directly or by the other names that they have: an answer tells more besides, as of those
+/// who were asked for it.
+fn addresses(names: &[String], records: &[Record]) -> Vec<(IpAddr, Duration)> {
+    let mut owners: BTreeSet<Name> =
+        names.iter().filter_map(|name| Name::from_ascii(name).ok()).map(absolute).collect();
+    loop {
+        let known = owners.len();
+        let aliases = records.iter().filter(|record| owners.contains(record.name()));
+        let targets: Vec<_> =
+            aliases.filter_map(|record| Some(record.data().as_cname()?.0.clone())).collect();
+        owners.extend(targets.into_iter().map(absolute));
+        if owners.len() == known {
+            break;
+        }
+    }
+    let theirs = records.iter().filter(|record| owners.contains(record.name()));
+    theirs
+        .filter_map(|record| {
+            let ip = match record.data() {
+                RData::A(ip) => ip.0.into(),
+                RData::AAAA(ip) => ip.0.into(),
+                _ => return None,
+            };
+            Some((ip, Duration::from_secs(record.ttl().into())))
+        })
+        .collect()
+}
+
+/// As the owners of records are.
+fn absolute(mut name: Name) -> Name {
+    name.set_fqdn(true);
+    name
+}
+
+/// A resource record, in the form in which it came (RFC 1035, 3.2.1), in base64.
+fn record(raw: &str) -> Option<Record> {
     let bytes = data_encoding::BASE64.decode(raw.as_bytes()).ok()?;
-    let record = Record::<RData>::read(&mut BinDecoder::new(&bytes)).ok()?;
-    let ip = match record.data() {
-        RData::A(ip) => ip.0.into(),
-        RData::AAAA(ip) => ip.0.into(),
-        _ => return None,
-    };
-    Some((ip, Duration::from_secs(record.ttl().into())))
+    Record::<RData>::read(&mut BinDecoder::new(&bytes)).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use hickory_proto::rr::rdata::CNAME;
     use tokio::net::UnixListener;
 
     use super::*;
@@ -162,12 +194,39 @@ mod tests {
     /// `www.example.com. 300 IN A 203.0.113.9`
     const RECORD: &str = "A3d3dwdleGFtcGxlA2NvbQAAAQABAAABLAAEywBxCQ==";
 
+    fn holding(owner: &str, data: RData) -> Record {
+        Record::from_rdata(Name::from_ascii(owner).unwrap(), 300, data)
+    }
+
     #[test]
-    fn an_address_is_read_from_a_record() {
-        assert_eq!(address(RECORD), Some(("203.0.113.9".parse().unwrap(), Duration::from_secs(300))));
+    fn a_record_is_read_or_none_is_there() {
+        let wanted = holding("www.example.com.", RData::A(Ipv4Addr::new(203, 0, 113, 9).into()));
+        assert_eq!(record(RECORD), Some(wanted));
         for odd in ["", "AAAA", "not base64!", &RECORD[..40]] {
-            assert_eq!(address(odd), None, "{odd}");
+            assert_eq!(record(odd), None, "{odd}");
         }
+    }
+
+    #[test]
+    fn addresses_of_others_in_an_answer_are_not_the_names() {
+        let alias = |to: &str| RData::CNAME(CNAME(Name::from_ascii(to).unwrap()));
+        let a = |n| RData::A(Ipv4Addr::new(203, 0, 113, n).into());
+        let records = [
+            holding("cdn.example.net.", a(2)),
+            holding("edge.example.net.", alias("cdn.example.net.")),
+            holding("WWW.example.com.", alias("edge.example.net.")),
+            holding("www.example.com.", a(1)),
+            holding("ns.example.org.", a(3)),
+            // In a ring.
+            holding("cdn.example.net.", alias("www.example.com.")),
+        ];
+        let of = |name: &str| {
+            let all = addresses(&[name.to_owned()], &records).into_iter();
+            all.map(|(ip, _)| ip.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of("www.example.com"), ["203.0.113.2", "203.0.113.1"]);
+        assert_eq!(of("ns.example.org."), ["203.0.113.3"]);
+        assert!(of("example.com").is_empty() && of("b\\255d").is_empty() && of("").is_empty());
     }
 
     #[tokio::test]

@@ -168,10 +168,10 @@ fn units_that_come_and_go_without_end_hold_nothing_up() {
     });
     let all = seen(&lab, "job");
     let first = all.iter().position(|(_, isp)| *isp == 2).expect("one by ISP 2");
-    // While the kernel replaces a table, a first packet may find a range in it that is not there yet.
+    // One may be under way in the very moment in which the kernel replaces the table.
     let strays = all[first..].iter().filter(|(_, isp)| *isp != 2).count();
     println!("{strays} of {} connections went by the default route while it flapped", all.len() - first);
-    assert!(strays * 4 <= all.len() - first, "while it flaps: {all:?}");
+    assert!(strays <= 1, "while it flaps: {all:?}");
     let start = Instant::now();
     lab.isp(2).carrier(false);
     lab.machine.wait("by the other at once", LIMIT, || {

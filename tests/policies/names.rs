@@ -37,14 +37,14 @@ fn noted_addresses_lead_for_as_long_as_they_are_known() {
         lead_by(1, "nothing is known");
         let long = Duration::from_secs(300);
         for _twice in 0..2 {
-            element::note(&v4, "203.0.113.1".parse().unwrap(), long).await.unwrap();
-            element::note(&v6, "2001:db8:9::1".parse().unwrap(), long).await.unwrap();
+            element::note(&v4, &[("203.0.113.1".parse().unwrap(), long)]).await.unwrap();
+            element::note(&v6, &[("2001:db8:9::1".parse().unwrap(), long)]).await.unwrap();
         }
         assert_eq!((element::count(&v4).await.unwrap(), element::count(&v6).await.unwrap()), (1, 1));
         lead_by(2, "known");
         // Noted again, it is known for longer, or for less long.
-        element::note(&v4, "203.0.113.2".parse().unwrap(), long).await.unwrap();
-        element::note(&v4, "203.0.113.2".parse().unwrap(), Duration::from_millis(300)).await.unwrap();
+        element::note(&v4, &[("203.0.113.2".parse().unwrap(), long)]).await.unwrap();
+        element::note(&v4, &[("203.0.113.2".parse().unwrap(), Duration::from_millis(300))]).await.unwrap();
         let start = Instant::now();
         while element::count(&v4).await.unwrap() > 1 {
             assert!(start.elapsed() < Duration::from_secs(20), "{}", sh("nft list ruleset"));
@@ -61,7 +61,7 @@ fn noted_addresses_lead_for_as_long_as_they_are_known() {
         lead_by(2, "over a reload, in another place");
         load(&table(&text("['video.example', 'other.example']", ""), lead)).await;
         lead_by(1, "with other names nothing is known");
-        element::note("names_none", "203.0.113.1".parse().unwrap(), long).await.unwrap_err();
+        element::note("names_none", &[("203.0.113.1".parse().unwrap(), long)]).await.unwrap_err();
         assert_eq!(element::count("names_none").await.unwrap(), 0);
     });
 }

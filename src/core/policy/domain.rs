@@ -35,13 +35,13 @@ impl Domain {
         is_name.then(|| Domain(name.to_ascii_lowercase()))
     }
 
-    /// Whether a name is it, or below it.
+    /// Whether a name, in the form of master files (RFC 1035, 5.1), is it, or below it.
     pub fn has(&self, name: &str) -> bool {
         let name = name.strip_suffix('.').unwrap_or(name);
         let Some(above) = name.len().checked_sub(self.0.len()) else { return false };
         let (sub, rest) = (name.get(..above), name.get(above..));
         rest.is_some_and(|rest| rest.eq_ignore_ascii_case(&self.0))
-            && sub.is_some_and(|sub| sub.is_empty() || sub.ends_with('.'))
+            && sub.is_some_and(|sub| sub.is_empty() || (sub.ends_with('.') && !sub.ends_with("\\.")))
     }
 
     /// As it is asked for.

@@ -3,6 +3,8 @@
 //! These are told from outside, so they are sets without verdicts, one of each policy, and are asked one after the other.
 //! Who fills them this refuses to know.
 
+use std::collections::BTreeSet;
+
 use super::chain;
 use super::criteria::Round;
 use super::object::Object;
@@ -16,8 +18,8 @@ const BEGIN: &str = "named_";
 
 /// The chain of a policy's names: with others it knows none of the addresses of before.
 fn named(names: &Names, domains: &[Domain]) -> String {
-    let all: Vec<_> = domains.iter().map(Domain::as_str).collect();
-    format!("{BEGIN}{names}_{:016x}", hash(&all.join(" ")))
+    let all: BTreeSet<_> = domains.iter().map(Domain::as_str).collect();
+    format!("{BEGIN}{names}_{:016x}", hash(&Vec::from_iter(all).join(" ")))
 }
 
 /// The chains that leave out who has no name that is asked for.
