@@ -175,6 +175,9 @@ async fn note(names: &Names, answer: &Answer) {
         let of_family =
             answer.addresses.iter().filter(|(ip, _)| Family::of(*ip) == family && is_elsewhere(*ip));
         let all: Vec<_> = of_family.map(|(ip, ttl)| (*ip, lasts(*ttl))).take(MOST).collect();
+        if all.is_empty() {
+            continue;
+        }
         // There may be no table yet, or no room.
         if let Err(error) = element::note(&names.set(family), &all).await {
             debug!("{:?}: {}", answer.names, chain(&error));

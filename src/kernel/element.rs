@@ -40,7 +40,7 @@ pub(super) struct Element {
 pub async fn note(set: &str, addresses: &[(IpAddr, Duration)]) -> Result<(), Error> {
     let element = |key: &IpAddr| Element { set: set.to_owned(), key: *key, more: Vec::new() };
     let all: Vec<_> = addresses.iter().map(|(key, lasts)| (element(key), *lasts)).collect();
-    let added = all.iter().map(|(element, lasts)| element.new(*lasts)).collect();
+    let added = all.iter().map(|(element, lasts)| element.added(*lasts)).collect();
     let noted = match transact(added, NLM_F_EXCL).await {
         // Added again, it would keep its time but on the newest kernels. To take one out takes some 25 ms, for many as for one.
         Err(error) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {
@@ -66,16 +66,16 @@ pub async fn count(set: &str) -> Result<usize, Error> {
 impl Element {
     /// Adds it, for so long.
     pub(super) async fn add(&self, lasts: Duration) -> io::Result<()> {
-        transact(vec![self.new(lasts)], 0).await
+        transact(vec![self.added(lasts)], 0).await
     }
 
     /// As one that is new, whether or not it is there.
     fn anew(&self, lasts: Duration) -> [NfTablesMessage; 3] {
         let old = NfTablesMessage::DeleteSetElement(self.message(Vec::new()));
-        [self.new(lasts), old, self.new(lasts)]
+        [self.added(lasts), old, self.added(lasts)]
     }
 
-    fn new(&self, lasts: Duration) -> NfTablesMessage {
+    fn added(&self, lasts: Duration) -> NfTablesMessage {
         let lasts = SetElementAttribute::Timeout(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
         let more = self.more.iter().cloned().chain([lasts]).collect();
         NfTablesMessage::NewSetElement(self.message(more))
