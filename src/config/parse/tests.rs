@@ -179,7 +179,6 @@ fn wrong_balancing_is_told() {
             "3:8: idle: only allowed with method = \"persistence\"".into(),
         ),
         ("[balance]\nuplink = 'dsl'", "2:10: uplink: only allowed with method = \"enforced\"".into()),
-        ("[balance]\nidle = '5m'", "2:8: idle: only allowed with method = \"persistence\"".into()),
         ("[balance]\nmethod = 1", format!("2:10: method: 1 is not allowed; {methods} (in quotes)")),
         (
             "[balance]\nmethods = 1",
