@@ -130,6 +130,13 @@ impl Lab {
                 self.machine.wait(&what, LEASES, || is_ours(self.machine.defaults6()));
             }
         }
+        if spec.router && spec.manager != Manager::Nobody {
+            let list = ["ip", "-br", "address", "show", "dev", "lan0"];
+            let is_there = |text: &str| text.contains("10.77.0.1/24") && text.contains("fd77::1/64");
+            self.machine.wait("the LAN's addresses", LEASES, || {
+                is_there(&self.machine.cmd(&list).stdout).then_some(())
+            });
+        }
     }
 }
 
