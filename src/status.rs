@@ -298,7 +298,7 @@ impl Status {
         let mut uplinks: Vec<_> = present.chain(absent).collect();
         uplinks.sort_by_key(|u| u.slot);
         let names = |family: Family| {
-            let slots = plan.active[family].iter();
+            let slots = plan.usual(family).iter();
             slots.filter_map(|&slot| plan.name_of(slot)).map(ToString::to_string).collect()
         };
         Status {
@@ -340,7 +340,7 @@ impl UplinkStatus {
 
     fn present(uplink: &Uplink, plan: &Plan) -> Self {
         let leg = |family| LegStatus {
-            active: plan.active[family].contains(&uplink.slot),
+            active: plan.usual(family).contains(&uplink.slot),
             resolvers_in_use: !plan.idle_resolvers.contains(&(uplink.slot, family)),
             ..LegStatus::of(&uplink.legs[family])
         };

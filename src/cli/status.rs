@@ -11,7 +11,7 @@ use super::client::{Client, meant};
 use super::{Failure, print};
 use crate::core::net::Family;
 use crate::core::quota::Amount;
-use crate::status::{LegStatus, PolicyStatus, RaceStatus, Status, UplinkStatus};
+use crate::status::{LegStatus, PolicyLeg, PolicyStatus, RaceStatus, Status, UplinkStatus};
 
 pub(super) async fn run(name: Option<&str>, json: bool) -> Result<(), Failure> {
     let client = Client::connect().await?;
@@ -225,7 +225,14 @@ fn share(text: &mut String, family: Family, status: &Status, names: &[String], b
     let parts: Vec<_> = names.iter().map(part).collect();
     let offered =
         |uplink: &UplinkStatus| uplink.legs().iter().any(|(of, leg)| *of == family && leg.state != "absent");
+    let refused = |policy: &PolicyStatus| {
+        let is_blocked = |(of, leg): &(Family, &PolicyLeg)| *of == family && leg.state == "blocked";
+        policy.name == "[balance]" && policy.legs().iter().any(is_blocked)
+    };
     let parts = match parts.is_empty() {
+        true if status.policies.iter().any(refused) => {
+            "no uplink; all is refused, as [balance] enforces one that cannot carry it".to_owned()
+        }
         true if blocked => {
             "no uplink; nothing leaves by the managers' own default routes (all-down = \"block\")".to_owned()
         }
@@ -397,5 +404,14 @@ Notes:
             "{blocked}"
         );
         assert!(blocked.contains("\nNew ipv6 flows: no uplink\n"), "{blocked}");
+        let leg = |state: &str| serde_json::json!({ "state": state, "uplinks": [] });
+        let enforced = serde_json::json!({
+            "name": "[balance]", "origin": "uplinkd.toml:2", "method": "enforced", "on_failure": "block",
+            "ipv4": leg("blocked"), "ipv6": leg("next"),
+        });
+        status.policies.push(serde_json::from_value(enforced).unwrap());
+        let refused = told(&status);
+        assert!(refused.contains("\nNew ipv4 flows: no uplink; all is refused, as [balance]"), "{refused}");
+        assert!(refused.contains("\nNew ipv6 flows: no uplink\n"), "{refused}");
     }
 }

@@ -271,6 +271,13 @@ impl Plan {
         self.desired.routes.iter().any(|route| dead_end(route) && route.hops.is_empty())
     }
 
+    /// The uplinks that carry what is new and for no other policy: those of the one that is for all where there is one, else
+    /// those of the default route.
+    pub fn usual(&self, family: Family) -> &[Slot] {
+        let for_all = self.policies.iter().find(|policy| policy.for_all);
+        for_all.map_or(&self.active[family], |policy| &policy.picks[family].active)
+    }
+
     /// Who gives flows to uplinks, and to which now.
     pub fn served(&self) -> impl Iterator<Item = Served> {
         let pick = |f| Pick { active: self.active[f].clone(), ready: self.ready[f].clone() };

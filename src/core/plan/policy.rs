@@ -33,6 +33,8 @@ pub struct PolicyPlan {
     pub name: String,
     /// Where it is configured.
     pub origin: String,
+    /// It is for all that is left to it.
+    pub for_all: bool,
     /// How it chooses.
     pub way: Way,
     /// What becomes of its traffic while none of its uplinks can carry it.
@@ -109,6 +111,7 @@ pub(super) fn policies<'a>(
     let plan = |one: Standing| PolicyPlan {
         name: one.policy.name.clone(),
         origin: one.policy.origin.clone(),
+        for_all: one.policy.traffic == Traffic::default(),
         way: one.policy.way,
         on_failure: one.policy.on_failure,
         in_time: one.policy.traffic.is_in_time(observed.moment),
@@ -284,6 +287,7 @@ impl PolicyPlan {
         PolicyPlan {
             name: name.to_owned(),
             origin: "uplinkd.toml:1".to_owned(),
+            for_all: false,
             way: Way::default(),
             on_failure: OnFailure::Default,
             in_time: true,
