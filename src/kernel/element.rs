@@ -7,6 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList, SetElementMessage,
 };
@@ -24,8 +25,6 @@ const NFNL_SUBSYS_NFTABLES: u16 = 10;
 // linux/netfilter/nf_tables.h
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_LIST_ELEM: u16 = 1;
-// linux/netlink.h
-const NLM_F_EXCL: u16 = 0x200;
 
 /// One of them.
 pub(super) struct Element {
@@ -40,12 +39,13 @@ pub(super) struct Element {
 pub async fn note(set: &str, addresses: &[(IpAddr, Duration)]) -> Result<(), Error> {
     let element = |key: &IpAddr| Element { set: set.to_owned(), key: *key, more: Vec::new() };
     let all: Vec<_> = addresses.iter().map(|(key, lasts)| (element(key), *lasts)).collect();
-    let added = all.iter().map(|(element, lasts)| element.added(*lasts)).collect();
-    let noted = match transact(added, NLM_F_EXCL).await {
+    let added =
+        all.iter().map(|(element, lasts)| (element.added(*lasts), NLM_F_CREATE | NLM_F_EXCL)).collect();
+    let noted = match transact(added).await {
         // Added again, it would keep its time but on the newest kernels. To take one out takes some 25 ms, for many as for one.
         Err(error) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {
             let anew = all.iter().flat_map(|(element, lasts)| element.anew(*lasts)).collect();
-            transact(anew, 0).await
+            transact(anew).await
         }
         other => other,
     };
@@ -66,13 +66,13 @@ pub async fn count(set: &str) -> Result<usize, Error> {
 impl Element {
     /// Adds it, for so long.
     pub(super) async fn add(&self, lasts: Duration) -> io::Result<()> {
-        transact(vec![self.added(lasts)], 0).await
+        transact(vec![(self.added(lasts), NLM_F_CREATE)]).await
     }
 
     /// As one that is new, whether or not it is there.
-    fn anew(&self, lasts: Duration) -> [NfTablesMessage; 3] {
+    fn anew(&self, lasts: Duration) -> [Change; 3] {
         let old = NfTablesMessage::DeleteSetElement(self.message(Vec::new()));
-        [self.added(lasts), old, self.added(lasts)]
+        [(self.added(lasts), NLM_F_CREATE), (old, 0), (self.added(lasts), NLM_F_CREATE)]
     }
 
     fn added(&self, lasts: Duration) -> NfTablesMessage {
@@ -116,12 +116,15 @@ pub(super) fn elements(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     attributes(all).filter_map(|(kind, element)| (kind == NFTA_LIST_ELEM).then_some(element))
 }
 
-async fn transact(changes: Vec<NfTablesMessage>, flags: u16) -> io::Result<()> {
+/// A change, with its flags.
+type Change = (NfTablesMessage, u16);
+
+async fn transact(changes: Vec<Change>) -> io::Result<()> {
     let around = |control: ControlMessage| {
         let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, NFNL_SUBSYS_NFTABLES);
         NetfilterMessage::new(header, control)
     };
     let ends = [around(ControlMessage::BatchBegin), around(ControlMessage::BatchEnd)];
     let mut socket = RequestSocket::open(NETLINK_NETFILTER)?;
-    socket.transact(ends, changes.into_iter().map(message).collect(), flags).await
+    socket.transact(ends, changes.into_iter().map(|(change, flags)| (message(change), flags)).collect()).await
 }

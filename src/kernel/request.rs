@@ -112,18 +112,19 @@ impl RequestSocket {
     }
 
     /// Sends changes to a subsystem that makes them in transactions only, all or none: between a message that opens one and
-    /// one that ends it. `flags` are for those that make something.
+    /// one that ends it. Each change has its flags.
     pub(in crate::kernel) async fn transact<M: NetlinkSerializable>(
         &mut self,
         [open, end]: [M; 2],
-        changes: Vec<M>,
-        flags: u16,
+        changes: Vec<(M, u16)>,
     ) -> io::Result<()> {
         // An end is acknowledged only since Linux 6.10, a change always was.
         let last = changes.len();
+        let (changes, flags): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
         let batch = std::iter::once(open).chain(changes).chain([end]).collect();
-        let flags = |n| if n == last { flags | NLM_F_CREATE | NLM_F_ACK } else { 0 };
-        self.send(batch, flags).await?;
+        // The first message opens the transaction.
+        let of_change = |n: usize| n.checked_sub(1).and_then(|n| flags.get(n)).copied().unwrap_or_default();
+        self.send(batch, |n| of_change(n) | if n == last { NLM_F_ACK } else { 0 }).await?;
         self.receive().await?;
         let mut answers = messages(&self.received).filter(|m| m.message_type() == NLMSG_ERROR);
         answers.find_map(|answer| refusal(answer.payload())).map_or(Ok(()), Err)

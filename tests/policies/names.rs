@@ -50,6 +50,18 @@ fn noted_addresses_lead_for_as_long_as_they_are_known() {
             assert!(start.elapsed() < Duration::from_secs(20), "{}", sh("nft list ruleset"));
             std::thread::sleep(Duration::from_millis(50));
         }
+        // One that is known and one that is not, in one answer, in either order.
+        let soon = Duration::from_millis(300);
+        let [first, second, third] =
+            ["203.0.113.1", "203.0.113.2", "203.0.113.3"].map(|ip| ip.parse().unwrap());
+        element::note(&v4, &[(first, long), (second, soon)]).await.unwrap();
+        element::note(&v4, &[(second, soon), (third, soon)]).await.unwrap();
+        assert_eq!(element::count(&v4).await.unwrap(), 3);
+        let start = Instant::now();
+        while element::count(&v4).await.unwrap() > 1 {
+            assert!(start.elapsed() < Duration::from_secs(20), "{}", sh("nft list ruleset"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
         // By another program, as dnsmasq does it.
         sh(&format!("nft add element inet uplinkd_policy {v4} {{ 203.0.113.2 }}"));
         assert_eq!(to2(LAN).goes_by(&net), Some(2));
