@@ -9,6 +9,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::client::{Client, meant};
 use super::{Failure, print};
+use crate::config::Balance;
 use crate::core::net::Family;
 use crate::core::quota::Amount;
 use crate::status::{LegStatus, PolicyLeg, PolicyStatus, RaceStatus, Status, UplinkStatus};
@@ -227,11 +228,11 @@ fn share(text: &mut String, family: Family, status: &Status, names: &[String], b
         |uplink: &UplinkStatus| uplink.legs().iter().any(|(of, leg)| *of == family && leg.state != "absent");
     let refused = |policy: &PolicyStatus| {
         let is_blocked = |(of, leg): &(Family, &PolicyLeg)| *of == family && leg.state == "blocked";
-        policy.name == "[balance]" && policy.legs().iter().any(is_blocked)
+        policy.name == Balance::NAME && policy.legs().iter().any(is_blocked)
     };
     let parts = match parts.is_empty() {
         true if status.policies.iter().any(refused) => {
-            "no uplink; all is refused, as [balance] enforces one that cannot carry it".to_owned()
+            format!("no uplink; all is refused, as {} enforces one that cannot carry it", Balance::NAME)
         }
         true if blocked => {
             "no uplink; nothing leaves by the managers' own default routes (all-down = \"block\")".to_owned()

@@ -22,9 +22,6 @@ pub struct Balance {
     pub stick: Stick,
 }
 
-/// What the policy for all is called: no policy of the administrator's can be.
-const NAME: &str = "[balance]";
-
 /// The keys of `[balance]`.
 pub(super) static BALANCE: [Key<Config>; 4] = [
     Key {
@@ -60,13 +57,13 @@ pub(super) static BALANCE: [Key<Config>; 4] = [
 ];
 
 impl Balance {
+    /// What the policy for all is called: no policy of the administrator's can be.
+    pub const NAME: &str = "[balance]";
+
     /// How the default route is balanced. Where that cannot do what is asked, a [policy](Self::policy) does it, and what that
     /// leaves alone goes by weight.
     pub fn method(&self) -> Method {
-        match self.way {
-            Way::By(method) => method,
-            Way::Enforced | Way::Persistence(_) | Way::Fastest => Method::Weighted,
-        }
+        self.way.method()
     }
 
     /// The policy that stands behind all others and is for all, where a route alone cannot do what is asked; an error where
@@ -82,7 +79,7 @@ impl Balance {
         };
         let only = self.uplink.clone().filter(|_| way == Way::Enforced);
         Ok(Some(Policy {
-            name: NAME.to_owned(),
+            name: Balance::NAME.to_owned(),
             origin: origin.to_string(),
             traffic: Traffic::default(),
             way,

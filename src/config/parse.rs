@@ -16,7 +16,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::keys::{Key, Kind, Refusal, Value};
 use super::matcher::Matcher;
-use super::policy::{Nothing, Outside};
+use super::policy::{BESIDE_METHOD, Nothing, Outside, misplaced};
 use super::problem::{Flaw, Problem, Problems, Source};
 use super::settings::{NO_DAY, Settings};
 use super::table::{CRITERIA, GLOBALS, SECTIONS, SETTINGS};
@@ -59,7 +59,7 @@ pub(super) fn resolve(
             ..
         } = document;
         method_at = at.map(|at| (source, at)).or(method_at);
-        beside_method.extend(beside.into_iter().map(|(key, at)| (source, key, at)));
+        beside_method.extend(beside.into_iter().map(|(key, method, at)| (source, key, method, at)));
         config.notes.extend(notes);
         problems.extend(source.problems(flaws));
         problems.extend(elsewhere);
@@ -73,11 +73,9 @@ pub(super) fn resolve(
         config.policies.extend(policies.into_iter().map(|read| read.policy));
     }
     // The method may stand in another file.
-    for (source, key, span) in beside_method {
-        let method = if key == "uplink" { "enforced" } else { "persistence" };
-        if config.balance.way.as_str() != method {
-            let message = format!("{key}: only allowed with method = \"{method}\"");
-            problems.push(source.problem(Flaw { span, message }));
+    for (source, key, method, span) in beside_method {
+        if let Some(message) = misplaced(method, config.balance.way) {
+            problems.push(source.problem(Flaw { span, message: format!("{key}: {message}") }));
         }
     }
     if let Some((source, at)) = method_at {
@@ -171,8 +169,8 @@ struct Document<'s> {
     notes: Vec<String>,
     /// Where `[balance]` says how.
     method_at: Option<Range<usize>>,
-    /// Where it says what is for some methods alone.
-    beside_method: Vec<(&'static str, Range<usize>)>,
+    /// What it says that goes with one method alone, with that, and where.
+    beside_method: Vec<(&'static str, &'static str, Range<usize>)>,
     outside: &'s dyn Outside,
 }
 
@@ -281,8 +279,8 @@ impl<'s> Document<'s> {
     /// Notes where that stands which is right or wrong only with what all files say.
     fn balance(&mut self, table: &DeTable) {
         self.method_at = table.get("method").map(Spanned::span);
-        let stands = |key| Some((key, table.get(key)?.span()));
-        self.beside_method = ["uplink", "same", "idle"].into_iter().filter_map(stands).collect();
+        let stands = |(key, method)| Some((key, method, table.get(key)?.span()));
+        self.beside_method = BESIDE_METHOD.into_iter().filter_map(stands).collect();
     }
 
     fn uplink(&mut self, value: &Spanned<DeValue>) {

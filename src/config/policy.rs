@@ -100,6 +100,15 @@ pub(super) struct Named {
     pub(super) name: String,
 }
 
+/// The keys that go with one method alone, and its word.
+pub(super) const BESIDE_METHOD: [(&str, &str); 3] =
+    [("uplink", "enforced"), ("same", "persistence"), ("idle", "persistence")];
+
+/// What is wrong with a key that goes with one method alone; none where that is the one.
+pub(super) fn misplaced(method: &str, way: Way) -> Option<String> {
+    (way.as_str() != method).then(|| format!("only allowed with method = \"{method}\""))
+}
+
 /// The keys of a policy beside `match`.
 pub static POLICY: [Key<Draft>; 9] = [
     Key {

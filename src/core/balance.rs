@@ -47,9 +47,6 @@ impl Method {
     pub const ALL: [Method; 5] =
         [Method::Weighted, Method::Priority, Method::Overflow, Method::LeastUsed, Method::LowestLatency];
 
-    /// What can be said, as error messages say it.
-    pub const ALLOWED: &str = "weighted, priority, overflow, least-used or lowest-latency";
-
     /// Whether it goes by what is measured, and so may choose otherwise at any time.
     pub fn goes_by_figures(self) -> bool {
         matches!(self, Method::Overflow | Method::LeastUsed | Method::LowestLatency)
@@ -64,11 +61,6 @@ impl Method {
             Method::LeastUsed => "least-used",
             Method::LowestLatency => "lowest-latency",
         }
-    }
-
-    /// The method of a word.
-    pub fn named(word: &str) -> Option<Self> {
-        Method::ALL.into_iter().find(|method| method.as_str() == word)
     }
 }
 

@@ -106,6 +106,14 @@ impl Way {
         Method::ALL.map(Way::By).into_iter().chain(own).find(|way| way.as_str() == word)
     }
 
+    /// What shares out new flows among those that it leaves to choose from.
+    pub fn method(self) -> Method {
+        match self {
+            Way::By(method) => method,
+            Way::Enforced | Way::Persistence(_) | Way::Fastest => Method::Weighted,
+        }
+    }
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -188,11 +196,7 @@ pub const ON_LINK_6: [&str; 2] = ["fe80::/10", "ff00::/8"];
 impl Policy {
     /// Among whom it has one chosen, and how. What another way makes of these begins with all that can be used.
     pub fn pool(&self) -> Pool {
-        let method = match self.way {
-            Way::By(method) => method,
-            Way::Enforced | Way::Persistence(_) | Way::Fastest => Method::Weighted,
-        };
-        Pool { method, among: self.uplinks.clone() }
+        Pool { method: self.way.method(), among: self.uplinks.clone() }
     }
 }
 

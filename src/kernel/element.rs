@@ -55,11 +55,16 @@ pub async fn note(set: &str, addresses: &[(IpAddr, Duration)]) -> Result<(), Err
 /// How many addresses a set has; none where there is no such set.
 pub async fn count(set: &str) -> Result<usize, Error> {
     let mut count = 0;
+    each(set, |_| count += 1).await.map_err(Error::of("count the addresses of names"))?;
+    Ok(count)
+}
+
+/// Looks at each element of a set; at none where there is no such set.
+pub(super) async fn each(set: &str, mut look: impl FnMut(&[u8])) -> io::Result<()> {
     let ask = NfTablesMessage::GetSetElement(SetElementMessage { attributes: of(set) });
-    match dump(ask, |body| count += elements(body).count()).await {
-        Ok(()) => Ok(count),
-        Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(0),
-        Err(error) => Err(Error::of("count the addresses of names")(error)),
+    match dump(ask, |body| elements(body).for_each(&mut look)).await {
+        Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(()),
+        outcome => outcome,
     }
 }
 
@@ -93,7 +98,7 @@ impl Element {
 }
 
 /// What names a set of ours.
-pub(super) fn of(set: &str) -> Vec<SetElementList> {
+fn of(set: &str) -> Vec<SetElementList> {
     vec![SetElementList::Table(POLICY_TABLE.to_owned()), SetElementList::Set(set.to_owned())]
 }
 
@@ -111,7 +116,7 @@ pub(super) async fn dump(what: NfTablesMessage, mut each: impl FnMut(&[u8])) -> 
 }
 
 /// The elements in a part of a dump.
-pub(super) fn elements(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn elements(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let all = attribute(body, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
     attributes(all).filter_map(|(kind, element)| (kind == NFTA_LIST_ELEM).then_some(element))
 }

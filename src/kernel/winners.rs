@@ -7,12 +7,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use netlink_packet_core::DefaultNla;
-use netlink_packet_netfilter::nftables::{
-    DataAttribute, NfTablesMessage, SetElementAttribute, SetElementMessage,
-};
-use nix::errno::Errno;
+use netlink_packet_netfilter::nftables::{DataAttribute, NfTablesMessage, SetElementAttribute};
 
-use super::element::{Element, dump, elements, of};
+use super::element::{Element, dump, each};
 use super::nfnl::Error;
 use super::request::attribute;
 use crate::core::net::Mark;
@@ -43,17 +40,13 @@ pub async fn put(course: &Course, to: IpAddr, mark: Mark, lasts: Duration) -> Re
 /// How many destinations each mark leads, of one course; nothing where there is no such map.
 pub async fn led(course: &Course) -> Result<BTreeMap<u32, usize>, Error> {
     let mut led = BTreeMap::new();
-    let ask = NfTablesMessage::GetSetElement(SetElementMessage { attributes: of(&course.winners()) });
-    let outcome = dump(ask, |body| {
-        for mark in elements(body).filter_map(mark_of) {
+    let look = |element: &[u8]| {
+        if let Some(mark) = mark_of(element) {
             *led.entry(mark).or_default() += 1;
         }
-    });
-    match outcome.await {
-        Ok(()) => Ok(led),
-        Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(BTreeMap::new()),
-        Err(error) => Err(Error::of("count who won races")(error)),
-    }
+    };
+    each(&course.winners(), look).await.map_err(Error::of("count who won races"))?;
+    Ok(led)
 }
 
 /// How many flows were counted by each counter of our table of policies, by its name.

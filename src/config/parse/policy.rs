@@ -10,7 +10,9 @@ use toml::de::{DeTable, DeValue};
 use super::{Document, Key, ReadPolicy};
 use crate::config::Origin;
 use crate::config::keys::Refusal;
-use crate::config::policy::{Account, Draft, Named, POLICY, Place, TRAFFIC, TrafficDraft, net};
+use crate::config::policy::{
+    Account, BESIDE_METHOD, Draft, Named, POLICY, Place, TRAFFIC, TrafficDraft, misplaced, net,
+};
 use crate::config::problem::{Flaw, Source};
 use crate::config::settings::FailbackMode;
 use crate::core::policy::{OnFailure, Policy, Stick, Traffic, Unit, Way};
@@ -85,9 +87,9 @@ impl Document<'_> {
         if draft.failback != Some(FailbackMode::Drain) {
             refuse("drain-time", "only allowed with failback = \"drain\"".into());
         }
-        if !matches!(draft.way, Way::Persistence(_)) {
-            for key in ["same", "idle"] {
-                refuse(key, "only allowed with method = \"persistence\"".into());
+        for (key, method) in BESIDE_METHOD.into_iter().filter(|(key, _)| Key::find(&POLICY, key).is_some()) {
+            if let Some(message) = misplaced(method, draft.way) {
+                refuse(key, message);
             }
         }
     }

@@ -7,6 +7,7 @@ use proptest::sample::select;
 use super::*;
 use crate::core::layout::Slot;
 use crate::core::net::{Family, Metric, Tier, Weight};
+use crate::core::policy::Way;
 use crate::core::uplink::{Gateway, Leg, Rank, State, Uplink};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -108,11 +109,11 @@ fn priority_goes_by_health_tier_weight_and_metric() {
 #[test]
 fn every_method_has_its_word() {
     for method in Method::ALL {
-        assert_eq!(Method::named(method.as_str()), Some(method));
-        assert!(Method::ALLOWED.contains(method.as_str()));
+        assert_eq!(Way::named(method.as_str()), Some(Way::By(method)));
+        assert!(Way::ALLOWED.contains(method.as_str()));
     }
     for other in ["", "Weighted", "persistence", "enforced", "fastest-response", "random"] {
-        assert_eq!(Method::named(other), None, "{other}");
+        assert!(!matches!(Way::named(other), Some(Way::By(_))), "{other}");
     }
 }
 

@@ -163,13 +163,10 @@ impl PolicyTable {
 
     /// The chains without rules, whose names tell what is loaded.
     fn markers(&self) -> impl Iterator<Item = String> {
-        let of_all = [self.generation().chain(), self.marker(), self.count()];
+        let generation = self.generation();
+        // How often its chains were used when it was loaded.
+        let of_all = [generation.chain(), self.marker(), format!("{USES}{}", generation.uses)];
         of_all.into_iter().chain(self.pledge()).chain(self.lookups.markers())
-    }
-
-    /// The chain that tells how often the chains of the table were used when it was loaded.
-    fn count(&self) -> String {
-        format!("{USES}{}", self.generation().uses)
     }
 
     /// As it will be when it is loaded.
@@ -377,6 +374,23 @@ fn by_turns(shares: &[(Slot, u16)]) -> Vec<String> {
     turns.into_iter().chain([format!("goto take_{last}")]).collect()
 }
 
+/// The mark of an uplink, as rules write it.
+fn mark_of(slot: Slot) -> String {
+    format!("{:#010x}", slot.mark().value())
+}
+
+/// The part of a flow's mark that is its uplink's, 0 where it has none.
+fn uplink_of_flow() -> String {
+    format!("ct mark & {MARK_MASK:#010x}")
+}
+
+/// The rule that gives a flow to the one of these whose mark the packet has.
+fn by_mark(shares: &[(Slot, u16)]) -> String {
+    let elements: Vec<_> =
+        shares.iter().map(|(slot, _)| format!("{} : jump take_{slot}", mark_of(*slot))).collect();
+    format!("meta mark vmap {{ {} }}", elements.join(", "))
+}
+
 fn gcd(a: u16, b: u16) -> u16 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
@@ -403,7 +417,7 @@ impl Surroundings {
         let take = |slot: &Slot| {
             // Who may not use it goes as if there were no policy, and is led by its group.
             let denied = self.denied.get(slot).map(|lans| format!("iifname {{ {} }} return", by_name(lans)));
-            let mark = format!("ct mark set ct mark & {:#010x} | {:#010x}", !MARK_MASK, slot.mark().value());
+            let mark = format!("ct mark set ct mark & {:#010x} | {}", !MARK_MASK, mark_of(*slot));
             chain(&format!("take_{slot}"), &denied.into_iter().chain([mark]).collect::<Vec<_>>())
         };
         let refused = ["meta l4proto tcp reject with tcp reset", "reject with icmpx host-unreachable"];
@@ -414,7 +428,7 @@ impl Surroundings {
     /// The chains with hooks. What carries a mark is somebody's, or has its uplink; and what is near, of this machine, or led
     /// elsewhere than out of an uplink by main or by a VPN, is nobody's to move.
     fn hooks(&self) -> String {
-        let ours = format!("ct mark & {MARK_MASK:#010x}");
+        let ours = uplink_of_flow();
         let names = by_name(self.uplinks.iter().map(|(name, _)| name));
         let among = |what: &str| (!names.is_empty()).then(|| format!("{what} {{ {names} }}"));
         let mut spared = vec!["fib daddr type { local, broadcast, multicast, anycast } return".to_owned()];

@@ -111,7 +111,7 @@ pub(super) fn policies<'a>(
     let plan = |one: Standing| PolicyPlan {
         name: one.policy.name.clone(),
         origin: one.policy.origin.clone(),
-        for_all: one.policy.traffic == Traffic::default(),
+        for_all: one.policy.traffic.is_empty(),
         way: one.policy.way,
         on_failure: one.policy.on_failure,
         in_time: one.policy.traffic.is_in_time(observed.moment),

@@ -4,8 +4,8 @@
 //! uplinkd that a race is due: not more often than [`race`](crate::core::race) allows, and to nobody where no uplinkd runs.
 
 use super::object::Object;
-use super::{by_turns, chain};
-use crate::core::layout::{MARK_MASK, Slot};
+use super::{by_mark, by_turns, chain, mark_of, uplink_of_flow};
+use crate::core::layout::Slot;
 use crate::core::net::Family;
 use crate::core::race::{CLIENTS, Course, DESTINATIONS, GROUP, OF_ALL, OF_ONE, PAUSE, SNAP};
 
@@ -38,16 +38,13 @@ impl<'a> Fastest<'a> {
         }
         let Fastest { course, shares } = self;
         let word = course.family().nft();
-        let ours = format!("ct mark & {MARK_MASK:#010x}");
-        let mark = |slot: Slot| format!("{:#010x}", slot.mark().value());
-        let known: Vec<_> =
-            shares.iter().map(|(slot, _)| format!("{} : jump take_{slot}", mark(*slot))).collect();
+        let ours = uplink_of_flow();
         let (winners, hits, asked) = (course.winners(), course.hits(), asked(course));
-        let usable = shares.iter().map(|(slot, _)| mark(*slot)).collect::<Vec<_>>().join(", ");
+        let usable = shares.iter().map(|(slot, _)| mark_of(*slot)).collect::<Vec<_>>().join(", ");
         let ((each, each_burst), (all, all_burst)) = (OF_ONE, OF_ALL);
         let follow = [
             format!("meta mark set {word} daddr map @{winners}"),
-            format!("meta mark vmap {{ {} }}", known.join(", ")),
+            by_mark(shares),
             format!("{ours} == 0 goto {AFRESH}{course}"),
             "meta mark set 0".to_owned(),
             format!("counter name \"{hits}\""),

@@ -11,8 +11,8 @@
 use std::collections::BTreeSet;
 
 use super::criteria::{BEHIND, BOTH, OWN, Round};
-use super::{LEASES, Standing, Surroundings, chain};
-use crate::core::layout::{MARK_MASK, Slot};
+use super::{LEASES, Standing, Surroundings, chain, mark_of, uplink_of_flow};
+use crate::core::layout::Slot;
 use crate::core::net::Family;
 use crate::core::nft::by_name;
 use crate::core::policy::{ON_LINK_4, ON_LINK_6, Way};
@@ -35,12 +35,11 @@ pub(super) fn guard(around: &Surroundings, policies: &[Standing], rounds: &[Roun
     let answers = ["ct direction reply accept".to_owned()];
     let marked = ["meta mark != 0 accept".to_owned()];
     let by_mark = |verb: &str| {
-        let element = |slot: Slot| format!("{:#010x} : goto {verb}_{slot}", slot.mark().value());
+        let element = |slot: Slot| format!("{} : goto {verb}_{slot}", mark_of(slot));
         let elements: Vec<_> = named().map(element).collect();
-        (!elements.is_empty())
-            .then(|| format!("ct mark & {MARK_MASK:#010x} vmap {{ {} }}", elements.join(", ")))
+        (!elements.is_empty()).then(|| format!("{} vmap {{ {} }}", uplink_of_flow(), elements.join(", ")))
     };
-    let known = [format!("ct mark & {MARK_MASK:#010x} != 0 accept")];
+    let known = [format!("{} != 0 accept", uplink_of_flow())];
     let on_link = [
         format!("ip daddr {{ {} }} accept", ON_LINK_4.join(", ")),
         format!("ip6 daddr {{ {} }} accept", ON_LINK_6.join(", ")),

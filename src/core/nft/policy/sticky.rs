@@ -8,9 +8,9 @@
 //! What this machine sends has the address of whichever uplink the route of the moment leads to, which says nothing. There the
 //! destination is what stays: as a client's address is never one of the internet's, both have room in one map.
 
-use super::chain;
 use super::object::Object;
-use crate::core::layout::{MARK_MASK, Slot};
+use super::{by_mark, chain, uplink_of_flow};
+use crate::core::layout::Slot;
 use crate::core::net::Family;
 use crate::core::policy::{Same, Stick};
 use crate::core::text::hash;
@@ -82,11 +82,8 @@ impl<'a> Sticky<'a> {
             Same::Client => who.clone(),
             Same::ClientAndDestination => format!("jhash {who} mod {} seed {SEED:#x}", u32::MAX),
         };
-        let ours = format!("ct mark & {MARK_MASK:#010x}");
+        let ours = uplink_of_flow();
         let (map, seconds) = (format!("{MAP}{}", self.id), self.stick.idle.as_secs());
-        let mark = |slot: Slot| format!("{:#010x}", slot.mark().value());
-        let known = self.shares.iter().map(|(slot, _)| format!("{} : jump take_{slot}", mark(*slot)));
-        let known: Vec<_> = known.collect();
         let afresh = format!("{side}{AFRESH}{}", self.id);
         let remember = format!("update @{map} {{ {key} timeout {seconds}s : {ours} }}");
         let numbered = match self.shares {
@@ -111,7 +108,7 @@ impl<'a> Sticky<'a> {
             &format!("{side}{BEGIN}{}", self.id),
             &[
                 format!("meta mark set {key} map @{map}"),
-                format!("meta mark vmap {{ {} }}", known.join(", ")),
+                by_mark(self.shares),
                 format!("{ours} == 0 goto {afresh}"),
                 "meta mark set 0".to_owned(),
                 remember,
