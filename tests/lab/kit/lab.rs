@@ -131,8 +131,9 @@ impl Lab {
             }
         }
         if spec.router && spec.manager != Manager::Nobody {
-            let list = ["ip", "-br", "address", "show", "dev", "lan0"];
-            let is_there = |text: &str| text.contains("10.77.0.1/24") && text.contains("fd77::1/64");
+            // Which one of IPv6 is the test's: some delegate it.
+            let list = ["ip", "-o", "address", "show", "dev", "lan0", "scope", "global", "-tentative"];
+            let is_there = |text: &str| text.contains(" 10.77.0.1/24 ") && text.contains(" inet6 ");
             self.machine.wait("the LAN's addresses", LEASES, || {
                 is_there(&self.machine.cmd(&list).stdout).then_some(())
             });
