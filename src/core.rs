@@ -26,6 +26,7 @@ pub mod race;
 pub mod recall;
 pub mod route;
 pub mod rule;
+pub mod scope;
 pub mod slots;
 pub mod stream;
 pub mod sysctl;

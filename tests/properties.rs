@@ -27,8 +27,8 @@ use uplinkd::core::layout::{BYPASS_PREF, SOURCES_PREF};
 use uplinkd::core::net::{Family, IfIndex, TableId};
 use uplinkd::core::observed::Address;
 use uplinkd::core::plan::{Plan, plan};
-use uplinkd::core::probe::leaves_the_link;
 use uplinkd::core::rule::Selector;
+use uplinkd::core::scope::leaves_the_link;
 use uplinkd::core::uplink::Uplink;
 
 proptest! {

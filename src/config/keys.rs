@@ -30,6 +30,11 @@ impl<T: Default> Key<T> {
         keys.iter().map(|key| key.name).collect()
     }
 
+    /// What is allowed where a table says by some of these keys what is meant, and an empty one would mean everything.
+    pub(super) fn some_of(keys: &[Key<T>]) -> String {
+        format!("a table with at least one of {}", Key::names(keys).join(", "))
+    }
+
     /// Puts a value where it belongs; false where it is not allowed.
     pub(super) fn put(&self, to: &mut T, value: &Value) -> bool {
         (self.put)(to, value).is_some()
@@ -164,7 +169,7 @@ pub enum Refusal {
         /// The value as written.
         value: String,
         /// What the key allows.
-        allowed: &'static str,
+        allowed: String,
     },
     /// There is no such key.
     #[error("{key}: no such key here; {}allowed: {allowed}", meant(*.near))]
@@ -182,8 +187,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn value(key: &'static str, value: &str, allowed: &'static str) -> Self {
-        Refusal::Value { key, value: cited(value), allowed }
+    pub(super) fn value(key: &'static str, value: &str, allowed: impl Into<String>) -> Self {
+        Refusal::Value { key, value: cited(value), allowed: allowed.into() }
     }
 
     pub(super) fn key(key: &str, allowed: &[&'static str]) -> Self {

@@ -297,7 +297,7 @@ impl<'s> Document<'s> {
             self.flaw(quota.span(), NO_DAY.to_owned());
         }
         let Some(matcher) = table.get("match") else {
-            return self.flaw(value.span(), format!("match: missing; {MATCH}"));
+            return self.flaw(value.span(), format!("match: missing; {}", Key::some_of(&CRITERIA)));
         };
         if let Some(matcher) = self.matcher(matcher) {
             let origin =
@@ -319,7 +319,7 @@ impl<'s> Document<'s> {
                     }
                 }
             }
-            _ => self.refuse("match", value.span(), MATCH),
+            _ => self.refuse("match", value.span(), Key::some_of(&CRITERIA)),
         }
         // A match of which a part was refused would mean more links than were meant.
         (self.flaws.len() == flaws).then_some(matcher)
@@ -350,7 +350,7 @@ impl<'s> Document<'s> {
         self.flaw(key.span(), Refusal::key(key.get_ref(), allowed).to_string());
     }
 
-    fn refuse(&mut self, key: &'static str, span: Range<usize>, allowed: &'static str) {
+    fn refuse(&mut self, key: &'static str, span: Range<usize>, allowed: impl Into<String>) {
         let refusal = Refusal::value(key, self.written(span.clone()), allowed);
         self.flaw(span, refusal.to_string());
     }
@@ -363,9 +363,6 @@ impl<'s> Document<'s> {
         self.flaws.push(Flaw { span, message });
     }
 }
-
-/// What `match` allows.
-const MATCH: &str = "a table with at least one of interface, connection, type, mac";
 
 /// A value that a key can judge; none for the kinds that no key takes.
 fn plain(value: &DeValue) -> Option<Value> {

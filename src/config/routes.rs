@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::policy::net;
 use crate::core::extra::ExtraRoute;
 use crate::core::net::Family;
-use crate::core::probe::leaves_the_link;
+use crate::core::scope::leaves_the_link;
 
 /// What a line of a file of routes allows.
 pub(super) const ROUTE: &str =
@@ -46,8 +46,8 @@ pub(super) fn route(text: &str) -> Option<ExtraRoute> {
         Some(_) => return None,
     };
     let is_host = |ip: IpAddr| match ip {
-        IpAddr::V4(v4) => leaves_the_link(ip) && !v4.is_broadcast(),
-        IpAddr::V6(v6) => leaves_the_link(ip) || v6.is_unicast_link_local(),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => true,
+        _ => leaves_the_link(ip),
     };
     let fits = via.is_none_or(|via| Family::of(via) == Family::of(dest.addr()) && is_host(via));
     (fits && words.next().is_none()).then_some(ExtraRoute { dest, via })

@@ -187,12 +187,6 @@ pub struct Traffic {
     pub time: Vec<Hours>,
 }
 
-/// The destinations that never leave a link, or are everybody's there: of IPv4 (RFC 3927, RFC 5771, RFC 919).
-pub const ON_LINK_4: [&str; 3] = ["169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32"];
-
-/// The same of IPv6 (RFC 4291).
-pub const ON_LINK_6: [&str; 2] = ["fe80::/10", "ff00::/8"];
-
 impl Policy {
     /// Among whom it has one chosen, and how. What another way makes of these begins with all that can be used.
     pub fn pool(&self) -> Pool {

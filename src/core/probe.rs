@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 pub use parse::Invalid;
-pub use table::{defaults, is_public_resolver, leaves_the_link, portal_checks, public_resolver};
+pub use table::{defaults, is_public_resolver, portal_checks, public_resolver};
 
 use super::net::Family;
 

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::layout::Slot;
 use super::net::Family;
+use super::scope::is_public;
 use super::stream::TCP;
 use super::text::hash;
 
@@ -107,20 +108,6 @@ pub fn called(packet: &[u8]) -> Option<SocketAddr> {
     let port = u16::from_be_bytes(*segment.get(2..)?.first_chunk()?);
     let begins = segment.get(13)? & SYN_AND_ACK == SYN;
     (begins && port != 0).then_some(SocketAddr::new(ip, port))
-}
-
-/// Whether an address is one and the same host by every uplink, which a private one is not.
-pub fn is_public(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
-            let kept = ip.is_private() || ip.is_loopback() || ip.is_link_local() || shared;
-            // 0.0.0.0/8, and multicast with all that is reserved (RFC 6890).
-            !(kept || ip.octets()[0] == 0 || ip.octets()[0] >= 224)
-        }
-        // Global unicast (RFC 4291, 2.4).
-        IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000,
-    }
 }
 
 /// How a race ended.

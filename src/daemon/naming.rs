@@ -14,8 +14,9 @@ use tracing::{debug, info, warn};
 
 use crate::core::net::Family;
 use crate::core::plan::Plan;
-use crate::core::policy::domain::{ROOM, is_elsewhere, lasts};
+use crate::core::policy::domain::{ROOM, lasts};
 use crate::core::policy::{Domain, Names};
+use crate::core::scope::leaves_the_link;
 use crate::kernel::element;
 use crate::sources::answers::{Answer, Answers, Error};
 use crate::status::Status;
@@ -173,7 +174,7 @@ fn meant(answer: &Answer, wanted: &Wanted) -> Vec<Names> {
 async fn note(names: &Names, answer: &Answer) {
     for family in Family::BOTH {
         let of_family =
-            answer.addresses.iter().filter(|(ip, _)| Family::of(*ip) == family && is_elsewhere(*ip));
+            answer.addresses.iter().filter(|(ip, _)| Family::of(*ip) == family && leaves_the_link(*ip));
         let all: Vec<_> = of_family.map(|(ip, ttl)| (*ip, lasts(*ttl))).take(MOST).collect();
         if all.is_empty() {
             continue;

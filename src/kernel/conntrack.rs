@@ -4,6 +4,7 @@
 //! refuses to know. Flows that have a mark of ours keep it. What becomes of them when their uplink is
 //! down is in the part that deletes them, [`evict()`]; what conntrack has not seen is told it by [`introduce()`].
 
+mod attributes;
 mod claim;
 mod evict;
 mod introduce;
@@ -16,6 +17,10 @@ use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::conntrack::ConntrackMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
+use self::attributes::{
+    CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_MARK, CTA_MARK_MASK, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY,
+    CTA_ZONE, IPCTNL_MSG_CT_NEW,
+};
 pub use self::claim::{claim, claimed_streams};
 pub use self::evict::{Ends, Labels, MOST_STREAMS, Whose, ends, evict, streams};
 pub use self::introduce::introduce;
@@ -24,19 +29,6 @@ use super::nfnl::{Error, NFGENMSG};
 use super::request::attribute;
 use crate::core::layout::MARK_MASK;
 use crate::core::net::{Family, Mark};
-
-// linux/netfilter/nfnetlink_conntrack.h
-const IPCTNL_MSG_CT_NEW: u8 = 0;
-const IPCTNL_MSG_CT_GET: u8 = 1;
-const CTA_TUPLE_ORIG: u16 = 1;
-const CTA_TUPLE_REPLY: u16 = 2;
-const CTA_MARK: u16 = 8;
-const CTA_ZONE: u16 = 18;
-const CTA_MARK_MASK: u16 = 21;
-const CTA_LABELS: u16 = 22;
-const CTA_TUPLE_IP: u16 = 1;
-const CTA_IP_V4_DST: u16 = 2;
-const CTA_IP_V6_DST: u16 = 4;
 
 /// Marks the flows that use an address and have no mark of ours yet, and returns how many there were.
 ///

@@ -18,9 +18,6 @@ use crate::config::settings::FailbackMode;
 use crate::core::policy::{OnFailure, Policy, Stick, Traffic, Unit, Way};
 use crate::core::text::counted;
 
-/// What `match` allows.
-const MATCH: &str = "a table with at least one of from, to, domain, interface, protocol, ports, dscp, mac, user, group, unit, slice, time";
-
 impl Document<'_> {
     pub(super) fn policy(&mut self, value: &Spanned<DeValue>) {
         let DeValue::Table(table) = value.get_ref() else { return self.no_policy(value) };
@@ -33,7 +30,7 @@ impl Document<'_> {
             }
         }
         let Some(matcher) = table.get("match") else {
-            return self.flaw(value.span(), format!("match: missing; {MATCH}"));
+            return self.flaw(value.span(), format!("match: missing; {}", Key::some_of(&TRAFFIC)));
         };
         self.agrees(&draft, table);
         let mut notes = Vec::new();
@@ -100,7 +97,7 @@ impl Document<'_> {
         let table = match value.get_ref() {
             DeValue::Table(table) if !table.is_empty() => table,
             _ => {
-                self.refuse("match", value.span(), MATCH);
+                self.refuse("match", value.span(), Key::some_of(&TRAFFIC));
                 return traffic;
             }
         };

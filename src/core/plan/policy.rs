@@ -16,10 +16,9 @@ use crate::core::net::{Family, IfName, PerFamily, TableId, UplinkName};
 use crate::core::nft::{Groups, PolicyTable, Standing, Surroundings, Verdict};
 use crate::core::observed::{Address, ForeignRule};
 use crate::core::policy::running::{Claim, Claims};
-use crate::core::policy::{
-    Cgroup, Domain, Moment, ON_LINK_4, ON_LINK_6, OnFailure, Policy, Traffic, Unit, Way,
-};
+use crate::core::policy::{Cgroup, Domain, Moment, OnFailure, Policy, Traffic, Unit, Way};
 use crate::core::rule::{Rule, Selector};
+use crate::core::scope::{ON_LINK_4, ON_LINK_6};
 use crate::core::slots::Slots;
 use crate::core::uplink::{Failback, Uplink};
 
@@ -211,8 +210,7 @@ fn waits(traffic: &Traffic, observed: &Observed) -> bool {
 
 /// The prefixes to which nothing is moved: those on the links, and those that never leave one.
 fn stays(observed: &Observed) -> Vec<IpNet> {
-    let mut four: Vec<Ipv4Net> = ON_LINK_4.iter().filter_map(|net| net.parse().ok()).collect();
-    let mut six: Vec<Ipv6Net> = ON_LINK_6.iter().filter_map(|net| net.parse().ok()).collect();
+    let (mut four, mut six) = (ON_LINK_4.to_vec(), ON_LINK_6.to_vec());
     for net in Family::BOTH.into_iter().flat_map(|family| near(observed, family)) {
         match net {
             IpNet::V4(net) => four.push(net),

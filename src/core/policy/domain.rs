@@ -5,7 +5,6 @@
 //! with many names is for the first policy that names any of them.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::core::net::Family;
@@ -101,21 +100,6 @@ pub fn lasts(ttl: Duration) -> Duration {
     ttl.clamp(LEAST, MOST)
 }
 
-/// Whether an address can be reached by an uplink at all; what else is said of it in an answer is no business of ours.
-pub fn is_elsewhere(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            let [first, ..] = ip.octets();
-            !(ip.is_loopback() || ip.is_link_local() || first == 0 || first >= 224)
-        }
-        IpAddr::V6(ip) => {
-            let first = ip.segments()[0];
-            let mapped = ip.to_ipv4().is_some();
-            !(mapped || first & 0xffc0 == 0xfe80 || first & 0xff00 == 0xff00)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,22 +142,6 @@ mod tests {
             &many,
         ] {
             assert_eq!(Domain::new(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn only_what_leaves_the_machine_and_its_links_is_noted() {
-        let is = |text: &str| is_elsewhere(text.parse().unwrap());
-        for ip in ["203.0.113.9", "10.0.0.1", "100.64.0.1", "2001:db8::1", "fd00::1"] {
-            assert!(is(ip), "{ip}");
-        }
-        for ip in
-            ["127.0.0.1", "0.0.0.0", "169.254.1.1", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1"]
-        {
-            assert!(!is(ip), "{ip}");
-        }
-        for ip in ["ff02::1", "::ffff:192.0.2.1"] {
-            assert!(!is(ip), "{ip}");
         }
     }
 

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::{Expect, Host, Probe, Url};
 use crate::core::net::Family;
+use crate::core::scope::leaves_the_link;
 
 /// How many of an uplink's own resolvers are asked; they share an operator, so that more would tell nothing new.
 const RESOLVERS: usize = 2;
@@ -82,15 +83,6 @@ pub fn is_public_resolver(ip: IpAddr) -> bool {
 
 fn dns(server: IpAddr) -> Probe {
     Probe::Dns { server, name: ".".to_owned() }
-}
-
-/// Whether an address can lie beyond a link at all.
-pub fn leaves_the_link(ip: IpAddr) -> bool {
-    let link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),
-    };
-    !link_local && !ip.is_loopback() && !ip.is_multicast() && !ip.is_unspecified()
 }
 
 /// Two pages of different operators that a captive portal would answer in their place.

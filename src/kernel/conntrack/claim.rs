@@ -2,15 +2,13 @@
 
 use netlink_packet_netfilter::NetfilterMessage;
 
-use super::evict::{
-    CTA_IP_V4_SRC, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_TUPLE_PROTO, MOST_STREAMS, deletion,
-    stream,
+use super::attributes::{
+    CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM,
+    CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY,
 };
+use super::evict::{MOST_STREAMS, deletion, stream};
 use super::listing::{changed, found};
-use super::{
-    CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, address, destination,
-    mark_of, marking,
-};
+use super::{address, destination, mark_of, marking};
 use crate::core::layout::Slot;
 use crate::core::net::Family;
 use crate::core::policy::running::{Claims, Running};

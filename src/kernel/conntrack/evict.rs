@@ -10,29 +10,18 @@ use std::net::{IpAddr, SocketAddr};
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::NetfilterMessage;
 
-use super::listing::{LISTING, changed, found};
-use super::{
-    CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_LABELS, CTA_MARK, CTA_MARK_MASK, CTA_TUPLE_IP, CTA_TUPLE_ORIG,
-    CTA_TUPLE_REPLY, CTA_ZONE, destination, mark_of, message, number,
+use super::attributes::{
+    CTA_ID, CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_LABELS, CTA_MARK, CTA_MARK_MASK,
+    CTA_PROTO_DST_PORT, CTA_PROTO_SRC_PORT, CTA_PROTOINFO, CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE,
+    CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, CTA_ZONE, IPCTNL_MSG_CT_DELETE,
 };
+use super::listing::{LISTING, changed, found};
+use super::{destination, mark_of, message, number};
 use crate::core::net::{Family, Mark};
 use crate::core::policy::Label;
 use crate::core::stream::Stream;
 use crate::kernel::nfnl::{Error, NFGENMSG};
 use crate::kernel::request::attribute;
-
-// linux/netfilter/nfnetlink_conntrack.h
-const IPCTNL_MSG_CT_DELETE: u8 = 2;
-pub(super) const CTA_PROTOINFO: u16 = 4;
-const CTA_ID: u16 = 12;
-pub(super) const CTA_TUPLE_PROTO: u16 = 2;
-pub(super) const CTA_IP_V4_SRC: u16 = 1;
-pub(super) const CTA_IP_V6_SRC: u16 = 3;
-pub(super) const CTA_PROTO_NUM: u16 = 1;
-pub(super) const CTA_PROTO_SRC_PORT: u16 = 2;
-pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
-pub(super) const CTA_PROTOINFO_TCP: u16 = 1;
-pub(super) const CTA_PROTOINFO_TCP_STATE: u16 = 1;
 
 /// ESTABLISHED, FIN_WAIT, CLOSE_WAIT (`enum tcp_conntrack`, linux/netfilter/nf_conntrack_tcp.h): the near end may
 /// still wait for something. One that only tries to connect repeats its SYN anyway.

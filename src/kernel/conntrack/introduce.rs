@@ -9,24 +9,17 @@ use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED};
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_sys::constants::NETLINK_NETFILTER;
 
-use super::evict::{
-    CTA_IP_V4_SRC, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTOINFO,
-    CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, CTA_TUPLE_PROTO,
+use super::attributes::{
+    CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM,
+    CTA_PROTO_SRC_PORT, CTA_PROTOINFO, CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL,
+    CTA_PROTOINFO_TCP_FLAGS_REPLY, CTA_PROTOINFO_TCP_STATE, CTA_STATUS, CTA_TIMEOUT, CTA_TUPLE_IP,
+    CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, IPCTNL_MSG_CT_NEW,
 };
-use super::{
-    CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, IPCTNL_MSG_CT_NEW, message,
-    number,
-};
+use super::{message, number};
 use crate::core::net::Family;
 use crate::core::stream::{Stream, TCP};
 use crate::kernel::nfnl::Error;
 use crate::kernel::request::RequestSocket;
-
-// linux/netfilter/nfnetlink_conntrack.h
-const CTA_STATUS: u16 = 3;
-const CTA_TIMEOUT: u16 = 7;
-const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL: u16 = 4;
-const CTA_PROTOINFO_TCP_FLAGS_REPLY: u16 = 5;
 
 /// Both sides have spoken, so that it outlives early eviction: `IPS_SEEN_REPLY`, `IPS_ASSURED` and `IPS_CONFIRMED`
 /// (linux/netfilter/nf_conntrack_common.h).

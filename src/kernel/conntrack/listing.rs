@@ -7,7 +7,8 @@ use netlink_packet_netfilter::NetfilterMessage;
 use netlink_sys::constants::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
-use super::{IPCTNL_MSG_CT_GET, message};
+use super::attributes::IPCTNL_MSG_CT_GET;
+use super::message;
 use crate::core::net::Family;
 use crate::kernel::nfnl::Error;
 use crate::kernel::request::RequestSocket;

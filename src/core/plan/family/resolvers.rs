@@ -12,8 +12,9 @@ use ipnet::IpNet;
 use super::{FamilyPlan, balanced_rules, next_hop, usual_metric};
 use crate::core::layout::BALANCED_TABLE;
 use crate::core::plan::resolvers::Resolvers;
-use crate::core::probe::{is_public_resolver, leaves_the_link};
+use crate::core::probe::is_public_resolver;
 use crate::core::route::{NextHop, Route, RouteKey};
+use crate::core::scope::leaves_the_link;
 use crate::core::uplink::{Leg, Uplink};
 
 impl FamilyPlan<'_> {
