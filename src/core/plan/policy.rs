@@ -55,8 +55,8 @@ pub struct PolicyPlan {
 }
 
 /// Plans them all.
-pub(super) fn policies<'a>(
-    config: &'a Config,
+pub(super) fn policies(
+    config: &Config,
     observed: &Observed,
     uplinks: &[Uplink],
     picks: &Picks,
@@ -67,24 +67,42 @@ pub(super) fn policies<'a>(
     if config.policies.is_empty() {
         return Vec::new();
     }
-    let stand = |policy: &'a Policy| {
-        let picks = picks.get(&policy.pool()).cloned().unwrap_or_default();
-        let verdict = PerFamily::from_fn(|f| {
-            match policy.traffic.is_in_time(observed.moment) && !waits(&policy.traffic, observed) {
-                true => verdict(policy, uplinks, &picks[f].active, f),
-                false => Verdict::Skip,
-            }
-        });
-        Standing {
-            policy,
-            interfaces: interfaces(policy, observed),
-            only: only(policy, slots),
-            cgroups: cgroups(&policy.traffic, observed),
-            verdict,
-        }
-    };
+    let stand = |policy| stand(policy, observed, uplinks, picks, slots);
     let standing: Vec<_> = config.policies.iter().map(stand).collect();
-    let around = Surroundings {
+    let around = surroundings(config, observed, uplinks, groups);
+    let table = PolicyTable::new(&around, &standing, &config.prefixes);
+    let begins = table.begins_to_enforce(observed.kernel.policies.as_ref());
+    desired.claims = begins.then(|| claims(&standing, observed, uplinks));
+    desired.policies = Some(table);
+    let usual = picks.get(&Pool::of_all(config.balance.method())).cloned().unwrap_or_default();
+    standing.into_iter().map(|one| plan(one, observed, picks, &usual)).collect()
+}
+
+/// A policy, and what becomes of its traffic now.
+fn stand<'a>(
+    policy: &'a Policy,
+    observed: &Observed,
+    uplinks: &[Uplink],
+    picks: &Picks,
+    slots: &Slots,
+) -> Standing<'a> {
+    let is_in_force = policy.traffic.is_in_time(observed.moment) && !waits(&policy.traffic, observed);
+    let picks = picks.get(&policy.pool()).cloned().unwrap_or_default();
+    Standing {
+        policy,
+        interfaces: interfaces(policy, observed),
+        only: only(policy, slots),
+        cgroups: cgroups(&policy.traffic, observed),
+        verdict: PerFamily::from_fn(|f| match is_in_force {
+            true => verdict(policy, uplinks, &picks[f].active, f),
+            false => Verdict::Skip,
+        }),
+    }
+}
+
+/// What all policies share.
+fn surroundings(config: &Config, observed: &Observed, uplinks: &[Uplink], groups: &Groups) -> Surroundings {
+    Surroundings {
         forwarded: config.router.enable != Enable::Off,
         uplinks: uplinks.iter().map(|u| (u.dev.name.clone(), u.slot)).collect(),
         denied: uplinks
@@ -94,40 +112,32 @@ pub(super) fn policies<'a>(
             .collect(),
         ruled: ruled(observed).map(|(rule, name)| (rule.family, name)).collect(),
         near: stays(observed),
-    };
-    let table = PolicyTable::new(&around, &standing, &config.prefixes);
-    let begins = table.begins_to_enforce(observed.kernel.policies.as_ref());
-    desired.claims = begins.then(|| claims(&standing, observed, uplinks));
-    desired.policies = Some(table);
-    let usual = picks.get(&Pool::of_all(config.balance.method())).cloned().unwrap_or_default();
-    let own = |one: &Standing, family| match one.verdict[family] {
-        Verdict::Take(_) => {
-            picks.get(&one.policy.pool()).map(|picks| picks[family].clone()).unwrap_or_default()
-        }
-        Verdict::Pass => usual[family].clone(),
-        Verdict::Skip | Verdict::Refuse => Pick::default(),
-    };
-    let plan = |one: Standing| PolicyPlan {
-        name: one.policy.name.clone(),
-        origin: one.policy.origin.clone(),
-        for_all: one.policy.traffic.is_empty(),
-        way: one.policy.way,
-        on_failure: one.policy.on_failure,
-        in_time: one.policy.traffic.is_in_time(observed.moment),
-        domains: one.policy.traffic.domain.clone(),
-        waits_for: one
-            .policy
-            .traffic
-            .units()
-            .filter(|unit| !is_there(unit, observed))
-            .map(Unit::to_string)
-            .collect(),
-        waits: waits(&one.policy.traffic, observed),
-        failback: one.policy.failback,
-        picks: PerFamily::from_fn(|family| own(&one, family)),
+    }
+}
+
+/// What the status shows of a policy; `usual` is what the default route goes by.
+fn plan(one: Standing, observed: &Observed, picks: &Picks, usual: &PerFamily<Pick>) -> PolicyPlan {
+    let Policy { traffic, name, origin, way, on_failure, failback, .. } = one.policy;
+    let away = traffic.units().filter(|unit| !is_there(unit, observed));
+    let own = picks.get(&one.policy.pool());
+    PolicyPlan {
+        name: name.clone(),
+        origin: origin.clone(),
+        for_all: traffic.is_empty(),
+        way: *way,
+        on_failure: *on_failure,
+        in_time: traffic.is_in_time(observed.moment),
+        domains: traffic.domain.clone(),
+        waits_for: away.map(Unit::to_string).collect(),
+        waits: waits(traffic, observed),
+        failback: *failback,
+        picks: PerFamily::from_fn(|family| match one.verdict[family] {
+            Verdict::Take(_) => own.map(|picks| picks[family].clone()).unwrap_or_default(),
+            Verdict::Pass => usual[family].clone(),
+            Verdict::Skip | Verdict::Refuse => Pick::default(),
+        }),
         verdict: one.verdict,
-    };
-    standing.into_iter().map(plan).collect()
+    }
 }
 
 /// What tells the flows that run where they must not from now on.
