@@ -176,7 +176,8 @@ impl Ruleset {
         // mark from the first packet on: a firewall that checks the way back (firewalld does, strictly, for IPv6) asks by
         // mark, and knows no address of ours where the packet is for somebody behind us. What conntrack finds invalid, a late
         // reset for example, passes no chain of type nat, and would leave as it came; that is right only where hosts share
-        // an interface with the provider, who answers them past us, so that conntrack sees but half of what they say.
+        // an interface with the provider, who answers them past us, so that conntrack sees but half of what they say. What IPsec
+        // takes goes to its uplink in there: with another source its policy would not meet it, and it would leave in clear.
         let _ = write!(
             text,
             "\tchain restore {{\n\
@@ -213,6 +214,7 @@ impl Ruleset {
              \tchain masquerade_private {{\n\
              \t\ttype nat hook postrouting priority srcnat + 5; policy accept;\n\
              \t\toifname != {{ {names} }} return\n\
+             \t\trt ipsec exists return\n\
              \t\tfib saddr . oif type local return\n\
              {masqueraded}\
              \t\tmeta nfproto ipv6 oifname vmap {{ {sources} }}\n\
@@ -223,6 +225,7 @@ impl Ruleset {
              \t\tct state != invalid return\n\
              \t\tiifname {{ {names} }} return\n\
              \t\toifname != {{ {names} }} return\n\
+             \t\trt ipsec exists return\n\
              {dropped}\
              \t\tip6 saddr fc00::/7 drop\n\
              \t}}\n",
@@ -298,7 +301,7 @@ mod tests {
 }
 delete table inet uplinkd
 table inet uplinkd {
-	chain generation_66211d1633595d06 {
+	chain generation_0be7772934bc17d4 {
 	}
 	chain slot_1 {
 		comment "wan.7"
@@ -357,6 +360,7 @@ table inet uplinkd {
 	chain masquerade_private {
 		type nat hook postrouting priority srcnat + 5; policy accept;
 		oifname != { "wan.7", "br-isp@x:y" } return
+		rt ipsec exists return
 		fib saddr . oif type local return
 		ip saddr { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 } masquerade
 		meta nfproto ipv6 oifname vmap { "wan.7" : goto nat6_1, "br-isp@x:y" : goto nat6_63 }
@@ -367,6 +371,7 @@ table inet uplinkd {
 		ct state != invalid return
 		iifname { "wan.7", "br-isp@x:y" } return
 		oifname != { "wan.7", "br-isp@x:y" } return
+		rt ipsec exists return
 		ip saddr { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 } drop
 		ip6 saddr fc00::/7 drop
 	}
