@@ -37,7 +37,7 @@ pub struct Status {
     /// How new flows are shared out: `weighted`, `priority`, `overflow`, `least-used` or `lowest-latency`.
     #[serde(default)]
     pub method: String,
-    /// The names of the uplinks that new flows use.
+    /// The names of the uplinks that new flows use, those that no other policy leads.
     pub active: Active,
     /// What becomes of the traffic of each policy, in their order.
     #[serde(default)]

@@ -8,8 +8,8 @@ use crate::core::net::Family;
 use crate::core::nft::POLICY_TABLE;
 use crate::core::policy::{Domain, Names, Policy};
 
-/// From so many prefixes on dnsmasq is slow: each costs it some 8 microseconds for each address that it notes (nft 1.0.6 and
-/// 1.1.3, `add element` beside 100 000: 0.6 to 1.2 s, alone 4 ms).
+/// From so many on, dnsmasq is slow: each costs it some 8 microseconds for each address that it notes (nft 1.0.6 and 1.1.3,
+/// `add element` beside a map of 100 000: 0.6 to 1.2 s, alone 4 ms).
 const MANY: usize = 5_000;
 
 /// Prints what has dnsmasq note the addresses of names (dnsmasq(8), `--nftset`; from 2.87 on).
@@ -18,18 +18,18 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
     let domains: BTreeSet<&str> =
         config.policies.iter().flat_map(|policy| &policy.traffic.domain).map(Domain::as_str).collect();
     let lines: String = domains.into_iter().map(|domain| line(domain, &config.policies)).collect();
-    let slow = slow(config.prefixes.count).unwrap_or_default();
+    let slow = slow(config.prefixes.count).filter(|_| !lines.is_empty()).unwrap_or_default();
     print(&format!(
         "# By `uplinkctl dnsmasq`: anew after each change of a policy's name or domains.\n{slow}{lines}"
     ))
 }
 
 /// What is said where dnsmasq would keep everybody waiting.
-fn slow(prefixes: usize) -> Option<String> {
-    (prefixes >= MANY).then(|| {
+fn slow(elements: usize) -> Option<String> {
+    (elements >= MANY).then(|| {
         format!(
-            "# Beware: it answers nobody while it notes an address, and reads all {prefixes} prefixes of policies for that;\n\
-             # with 100000 of them that takes a second.\n"
+            "# Beware: it answers nobody while it notes an address, and reads all that nftables\n\
+             # has of prefixes for that, {elements} of policies among them. With 100000 it takes a second.\n"
         )
     })
 }
@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(slow(MANY - 1), None);
         let said = slow(100_000).unwrap();
         assert!(
-            said.contains("all 100000 prefixes") && said.lines().all(|line| line.starts_with('#')),
+            said.contains("100000 of policies") && said.lines().all(|line| line.starts_with('#')),
             "{said}"
         );
     }

@@ -232,7 +232,10 @@ fn share(text: &mut String, family: Family, status: &Status, names: &[String], b
     };
     let parts = match parts.is_empty() {
         true if status.policies.iter().any(refused) => {
-            format!("no uplink; all is refused, as {} enforces one that cannot carry it", Balance::NAME)
+            format!(
+                "no uplink; all that no policy leads elsewhere is refused, as {} enforces one that cannot carry it",
+                Balance::NAME
+            )
         }
         true if blocked => {
             "no uplink; nothing leaves by the managers' own default routes (all-down = \"block\")".to_owned()
@@ -412,7 +415,12 @@ Notes:
         });
         status.policies.push(serde_json::from_value(enforced).unwrap());
         let refused = told(&status);
-        assert!(refused.contains("\nNew ipv4 flows: no uplink; all is refused, as [balance]"), "{refused}");
+        assert!(
+            refused.contains(
+                "\nNew ipv4 flows: no uplink; all that no policy leads elsewhere is refused, as [balance]"
+            ),
+            "{refused}"
+        );
         assert!(refused.contains("\nNew ipv6 flows: no uplink\n"), "{refused}");
     }
 }

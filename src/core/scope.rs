@@ -19,14 +19,15 @@ pub const ON_LINK_6: [Ipv6Net; 2] = [
     Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
 ];
 
-/// Whether an address can be a host beyond a link at all (RFC 6890; 240.0.0.0/4 is nobody's).
+/// Whether an address can be a host beyond a link at all (RFC 6890).
 pub fn leaves_the_link(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
-            let first = ip.octets()[0];
-            !(ip.is_loopback() || ip.is_link_local() || first == 0 || first >= 224)
+            let stays =
+                ip.is_loopback() || ip.octets()[0] == 0 || ON_LINK_4.iter().any(|net| net.contains(&ip));
+            !stays
         }
-        // What has an IPv4 address in it is that one's (RFC 4291, 2.5.5), ::1 and :: among them.
+        // Nothing is sent to IPv4-mapped and IPv4-compatible addresses (RFC 4291, 2.5.5), :: and ::1 among these.
         IpAddr::V6(ip) => ip.to_ipv4().is_none() && !ON_LINK_6.iter().any(|net| net.contains(&ip)),
     }
 }
@@ -35,8 +36,10 @@ pub fn leaves_the_link(ip: IpAddr) -> bool {
 pub fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
-            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-            leaves_the_link(ip) && !v4.is_private() && !shared
+            let [first, second, ..] = v4.octets();
+            let shared = first == 100 && second & 0xc0 == 64;
+            // The rest of IPv4, from 240.0.0.0 on, some networks use as private.
+            leaves_the_link(ip) && !v4.is_private() && !shared && first < 240
         }
         // Global unicast (RFC 4291, 2.4).
         IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000,
@@ -49,15 +52,14 @@ mod tests {
 
     const PUBLIC: [&str; 7] =
         ["203.0.113.1", "8.8.8.8", "100.63.0.1", "100.128.0.1", "223.255.255.1", "2001:db8::1", "2a00::1"];
-    const PRIVATE: [&str; 6] =
-        ["10.0.0.1", "172.31.0.1", "192.168.1.1", "100.64.0.1", "100.127.255.254", "fd00::1"];
-    const NEAR: [&str; 13] = [
+    const PRIVATE: [&str; 7] =
+        ["240.0.0.1", "10.0.0.1", "172.31.0.1", "192.168.1.1", "100.64.0.1", "100.127.255.254", "fd00::1"];
+    const NEAR: [&str; 12] = [
         "0.0.0.0",
         "0.1.2.3",
         "127.0.0.1",
         "169.254.1.1",
         "224.0.0.1",
-        "240.0.0.1",
         "255.255.255.255",
         "::",
         "::1",

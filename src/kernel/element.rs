@@ -75,7 +75,7 @@ impl Element {
     }
 
     /// As one that is new, whether or not it is there.
-    fn anew(&self, lasts: Duration) -> [Change; 3] {
+    fn anew(&self, lasts: Duration) -> [Flagged; 3] {
         let old = NfTablesMessage::DeleteSetElement(self.message(Vec::new()));
         [(self.added(lasts), NLM_F_CREATE), (old, 0), (self.added(lasts), NLM_F_CREATE)]
     }
@@ -108,10 +108,10 @@ pub(super) fn message(what: NfTablesMessage) -> NetfilterMessage {
 }
 
 /// Asks for objects, and reads what follows the header of each.
-pub(super) async fn dump(what: NfTablesMessage, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+pub(super) async fn dump(what: NfTablesMessage, mut look: impl FnMut(&[u8])) -> io::Result<()> {
     let mut socket = RequestSocket::open(NETLINK_NETFILTER)?;
     socket.start_dump(message(what)).await?;
-    while socket.next_of_dump(|_, body| body.get(NFGENMSG..).into_iter().for_each(&mut each)).await? {}
+    while socket.next_of_dump(|_, body| body.get(NFGENMSG..).into_iter().for_each(&mut look)).await? {}
     Ok(())
 }
 
@@ -122,9 +122,9 @@ fn elements(body: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// A change, with its flags.
-type Change = (NfTablesMessage, u16);
+type Flagged = (NfTablesMessage, u16);
 
-async fn transact(changes: Vec<Change>) -> io::Result<()> {
+async fn transact(changes: Vec<Flagged>) -> io::Result<()> {
     let around = |control: ControlMessage| {
         let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, NFNL_SUBSYS_NFTABLES);
         NetfilterMessage::new(header, control)

@@ -84,6 +84,7 @@ impl Document<'_> {
         if draft.failback != Some(FailbackMode::Drain) {
             refuse("drain-time", "only allowed with failback = \"drain\"".into());
         }
+        // One of them is for `[balance]` alone.
         for (key, method) in BESIDE_METHOD.into_iter().filter(|(key, _)| Key::find(&POLICY, key).is_some()) {
             if let Some(message) = misplaced(method, draft.way) {
                 refuse(key, message);

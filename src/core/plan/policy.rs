@@ -25,7 +25,7 @@ use crate::core::uplink::{Failback, Uplink};
 /// What is chosen for whom.
 pub type Picks = BTreeMap<Pool, PerFamily<Pick>>;
 
-/// A policy as it stands, for the status.
+/// A policy as it stands: what the status shows, and what is decided by who carries what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyPlan {
     /// What people call it.
@@ -67,15 +67,15 @@ pub(super) fn policies(
     if config.policies.is_empty() {
         return Vec::new();
     }
-    let stand = |policy| stand(policy, observed, uplinks, picks, slots);
-    let standing: Vec<_> = config.policies.iter().map(stand).collect();
+    let standing: Vec<_> =
+        config.policies.iter().map(|policy| stand(policy, observed, uplinks, picks, slots)).collect();
     let around = surroundings(config, observed, uplinks, groups);
     let table = PolicyTable::new(&around, &standing, &config.prefixes);
     let begins = table.begins_to_enforce(observed.kernel.policies.as_ref());
     desired.claims = begins.then(|| claims(&standing, observed, uplinks));
     desired.policies = Some(table);
     let usual = picks.get(&Pool::of_all(config.balance.method())).cloned().unwrap_or_default();
-    standing.into_iter().map(|one| plan(one, observed, picks, &usual)).collect()
+    standing.into_iter().map(|one| planned(one, observed, picks, &usual)).collect()
 }
 
 /// A policy, and what becomes of its traffic now.
@@ -115,8 +115,8 @@ fn surroundings(config: &Config, observed: &Observed, uplinks: &[Uplink], groups
     }
 }
 
-/// What the status shows of a policy; `usual` is what the default route goes by.
-fn plan(one: Standing, observed: &Observed, picks: &Picks, usual: &PerFamily<Pick>) -> PolicyPlan {
+/// A policy as it was planned; `usual` is what the default route goes by.
+fn planned(one: Standing, observed: &Observed, picks: &Picks, usual: &PerFamily<Pick>) -> PolicyPlan {
     let Policy { traffic, name, origin, way, on_failure, failback, .. } = one.policy;
     let away = traffic.units().filter(|unit| !is_there(unit, observed));
     let own = picks.get(&one.policy.pool());

@@ -35,7 +35,7 @@ pub(super) fn guard(around: &Surroundings, policies: &[Standing], rounds: &[Roun
     let transit = [format!("iifname {{ {names} }} accept")];
     let answers = ["ct direction reply accept".to_owned()];
     let marked = ["meta mark != 0 accept".to_owned()];
-    let by_mark = |verb: &str| {
+    let by_flow = |verb: &str| {
         let element = |slot: Slot| format!("{} : goto {verb}_{slot}", mark_of(slot));
         let elements: Vec<_> = named().map(element).collect();
         (!elements.is_empty()).then(|| format!("{} vmap {{ {} }}", uplink_of_flow(), elements.join(", ")))
@@ -74,7 +74,7 @@ pub(super) fn guard(around: &Surroundings, policies: &[Standing], rounds: &[Roun
     let ask = |which: &str| [format!("jump asked_{which}"), clean.clone()];
     let behind = [
         hook("forward", "filter - 10"),
-        by_mark("only").into_iter().collect(),
+        by_flow("only").into_iter().collect(),
         known.to_vec(),
         marked.to_vec(),
         not_out.to_vec(),
@@ -94,7 +94,7 @@ pub(super) fn guard(around: &Surroundings, policies: &[Standing], rounds: &[Roun
         on_link.to_vec(),
         ask("here").to_vec(),
     ];
-    let last = [hook("postrouting", "filter - 10"), by_mark("stray").into_iter().collect()];
+    let last = [hook("postrouting", "filter - 10"), by_flow("stray").into_iter().collect()];
     if around.forwarded {
         text += &chain("guard_behind", &behind.concat());
     }
