@@ -236,7 +236,9 @@ impl Ruleset {
             dropped = private("drop"),
         );
         if self.restore_own {
-            text += &restore_own();
+            text += &restored("restore_own", "");
+        } else if self.uplinks.len() > 1 {
+            text += &restored("restore_strays", "fib saddr . oif type != local ");
         }
         if !self.narrow.is_empty() {
             text += &clamp::clamp(&self.narrow);
@@ -274,11 +276,15 @@ fn joined(elements: &[impl ToString]) -> String {
 }
 
 /// Has what this machine sends take the uplink of its connection: a change of the mark in this hook routes anew.
-fn restore_own() -> String {
+///
+/// Where a source tells its uplink, only that needs it which would leave by another: what has an address of the LAN, of a
+/// network that a provider leads here, or one that a port forward puts in the place of the uplink's; and what runs over an
+/// uplink to which no rule by source leads while it is down, the reset that ends it too.
+fn restored(chain: &str, which: &str) -> String {
     format!(
-        "\tchain restore_own {{\n\
+        "\tchain {chain} {{\n\
          \t\ttype route hook output priority mangle + 1; policy accept;\n\
-         \t\tmeta mark 0 ct mark & {MARK_MASK:#010x} != 0 meta mark set ct mark & {MARK_MASK:#010x}\n\
+         \t\tmeta mark 0 ct mark & {MARK_MASK:#010x} != 0 {which}meta mark set ct mark & {MARK_MASK:#010x}\n\
          \t}}\n"
     )
 }
@@ -301,7 +307,7 @@ mod tests {
 }
 delete table inet uplinkd
 table inet uplinkd {
-	chain generation_0be7772934bc17d4 {
+	chain generation_41ed5a27e051dcc5 {
 	}
 	chain slot_1 {
 		comment "wan.7"
@@ -374,6 +380,10 @@ table inet uplinkd {
 		rt ipsec exists return
 		ip saddr { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 } drop
 		ip6 saddr fc00::/7 drop
+	}
+	chain restore_strays {
+		type route hook output priority mangle + 1; policy accept;
+		meta mark 0 ct mark & 0x3f000000 != 0 fib saddr . oif type != local meta mark set ct mark & 0x3f000000
 	}
 }
 "#

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ipnet::Ipv6Net;
 use serde_json::Value;
 
-use crate::ctl::{Ctl, installed, on};
+use crate::ctl::{Ctl, installed, on, set};
 use crate::input::notes;
 use crate::kit::address::{ECHO, delegated6, echoes6, internet6, leased6, prefix6};
 use crate::kit::{
@@ -166,6 +166,24 @@ fn sources_of_each_provider_leave_by_it_as_they_are_and_are_reached_from_outside
     assert!(shares.failures.is_empty() && shares.isps() == [1, 2], "{shares:?}");
     nothing_spoofed(&lab);
     assert!(!notes(&lab.machine.status()).contains("not known"), "{}", notes(&lab.machine.status()));
+}
+
+/// Its prefix is no way out while it stands by, but who came in by it is answered by it.
+#[test]
+fn the_routers_address_in_the_prefix_of_a_provider_that_stands_by_is_reached() {
+    let lab = lab_or_skip!(installed(networkd("")));
+    both_active(&lab);
+    set(&lab, 1, "tier=2");
+    active(&lab, 1);
+    let _service = Server::start(lab.machine.netns(), ECHO, Service::Echo);
+    for isp in [2, 1] {
+        let own = Ipv6Addr::from(lan(isp).addr().to_bits() | 1);
+        for _ in 0..5 {
+            let mut visit = visit(&lab, own, SOON).unwrap_or_else(|| panic!("{own}: no connection"));
+            visit.ping(SOON).unwrap_or_else(|error| panic!("{own}: {error}"));
+        }
+    }
+    nothing_spoofed(&lab);
 }
 
 #[test]
