@@ -7,7 +7,7 @@ DEBIAN_FRONTEND=noninteractive dpkg -i /trials/uplinkd.deb >/run/dpkg 2>&1 || {
     exit 1
 }
 systemctl stop uplinkd NetworkManager
-echo "guest: $(uname -r), $(systemd --version | head -n 1), $(uplinkctl --version), booted in $(cut -d' ' -f1 /proc/uptime) s"
+echo "guest: $(uname -r), $(systemctl --version | head -n 1), $(uplinkctl --version), booted in $(cut -d' ' -f1 /proc/uptime) s"
 
 one() {
     local started=$SECONDS verdict=PASS
