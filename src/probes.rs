@@ -64,7 +64,7 @@ pub struct Answer {
 /// Asks, and waits no longer than the limit.
 pub async fn ask(probe: &Probe, way: &Way, limit: Duration) -> Answer {
     let meter = Meter::new(way.family);
-    let outcome = match timeout(limit, one(probe, way, &meter)).await {
+    let outcome = match timeout(limit, patiently(probe, way, &meter)).await {
         Ok(Ok(time)) => Outcome::Answered(time),
         Ok(Err(outcome)) => outcome,
         Err(_) => Outcome::Failed(match probe.kind() {
@@ -74,6 +74,15 @@ pub async fn ask(probe: &Probe, way: &Way, limit: Duration) -> Answer {
         }),
     };
     Answer { outcome, bytes: meter.bytes(), packets: meter.packets() }
+}
+
+/// As [`one`], and once more where that was ended here: what runs from the address of an uplink that is condemned is ended
+/// ([`crate::kernel::flows`]), and with it what was to tell why.
+async fn patiently(probe: &Probe, way: &Way, meter: &Meter) -> Result<Duration, Outcome> {
+    match one(probe, way, meter).await {
+        Err(Outcome::Failed(why)) if why == socket::ENDED => one(probe, way, meter).await,
+        outcome => outcome,
+    }
 }
 
 /// The time that the answer took, or what came back instead.

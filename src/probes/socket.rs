@@ -63,6 +63,9 @@ pub(super) fn is_own(ip: IpAddr) -> io::Result<bool> {
     }))
 }
 
+/// What becomes of a question whose socket this machine has ended.
+pub(super) const ENDED: &str = "ended by this machine";
+
 /// What an error of a socket means for the question.
 pub(super) fn failure(error: &io::Error) -> Outcome {
     match words(error) {
@@ -75,6 +78,7 @@ fn words(error: &io::Error) -> Option<&'static str> {
     Some(match Errno::from_raw(error.raw_os_error()?) {
         Errno::ECONNREFUSED => "connection refused",
         Errno::ECONNRESET | Errno::EPIPE => "connection reset",
+        Errno::ECONNABORTED => ENDED,
         Errno::EHOSTUNREACH => "host unreachable",
         Errno::ENETUNREACH => "network unreachable",
         Errno::ENODEV | Errno::ENXIO => "the device has gone",

@@ -6,6 +6,8 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use uplinkd::kernel::sockets::{Doomed, destroy};
+
 use super::{LONG, SHORT, World, resolved, run};
 
 #[test]
@@ -34,6 +36,29 @@ fn pages_and_portals_are_told_apart() {
         world.failed("http://203.0.113.1:83/", LONG, "closed without an answer").await;
         world.portal("http://203.0.113.1:84/ body=success", "another text").await;
         world.failed("http://203.0.113.1:85/", SHORT, "no answer within 300ms").await;
+    });
+}
+
+/// Who condemns an uplink ends everything that runs from its address, what is to tell why it fails as well.
+#[test]
+fn a_page_is_asked_for_again_when_this_machine_ends_the_connection() {
+    run("a_page_is_asked_for_again_when_this_machine_ends_the_connection", |world| async move {
+        let (tell, mut asked) = tokio::sync::mpsc::unbounded_channel();
+        let mut first = None;
+        world.serve("203.0.113.1:80", move |mut stream| {
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            match first {
+                Some(_) => stream.write_all(b"HTTP/1.1 204 X\r\n\r\n").unwrap(),
+                None => first = Some(stream),
+            }
+            tell.send(()).unwrap();
+        });
+        let end = async {
+            asked.recv().await.unwrap();
+            destroy(&Doomed::at(&["192.0.2.2".parse().unwrap()], &[])).await.unwrap()
+        };
+        let (_, ended) = tokio::join!(world.answered("http://203.0.113.1/ status=204"), end);
+        assert_eq!(ended, 1);
     });
 }
 
