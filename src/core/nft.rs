@@ -148,7 +148,7 @@ impl Ruleset {
 
     /// What keeps flows on their uplinks and rewrites addresses.
     fn of_uplinks(&self) -> String {
-        let keep = !MARK_MASK;
+        let (keep, ours) = (!MARK_MASK, uplink_of_flow());
         let names = by_name(self.uplinks.iter().map(|(name, _)| name));
         let by_uplink = |verb: &str, chain: &str| {
             let jump = |(name, slot): &(IfName, Slot)| format!("\"{name}\" : {verb} {chain}_{slot}");
@@ -166,9 +166,9 @@ impl Ruleset {
                 text,
                 "\tchain slot_{slot} {{\n\
                  \t\tcomment \"{name}\"\n\
-                 \t\tct mark set ct mark & {keep:#010x} | {:#010x}\n\
+                 \t\tct mark set ct mark & {keep:#010x} | {}\n\
                  \t}}\n",
-                slot.mark().value(),
+                mark_of(*slot),
             );
             text += &self.translation(*slot).chain(name, *slot);
         }
@@ -182,7 +182,7 @@ impl Ruleset {
             text,
             "\tchain restore {{\n\
              \t\ttype filter hook prerouting priority mangle; policy accept;\n\
-             \t\tmeta mark 0 meta mark set ct mark & {MARK_MASK:#010x}\n\
+             \t\tmeta mark 0 meta mark set {ours}\n\
              \t}}\n\
              {evicted_4}{evicted_6}\
              \tchain {RESET} {{\n\
@@ -201,14 +201,14 @@ impl Ruleset {
              \tchain came_in_by {{\n\
              \t\ttype nat hook prerouting priority dstnat - 5; policy accept;\n\
              \t\tmeta mark & {keep:#010x} != 0 return\n\
-             \t\tct mark & {MARK_MASK:#010x} != 0 return\n\
+             \t\t{ours} != 0 return\n\
              \t\tiifname vmap {{ {arrivals} }}\n\
-             \t\tmeta mark set ct mark & {MARK_MASK:#010x}\n\
+             \t\tmeta mark set {ours}\n\
              \t}}\n\
              \tchain goes_out_by {{\n\
              \t\ttype nat hook postrouting priority srcnat - 5; policy accept;\n\
              \t\tmeta mark & {keep:#010x} != 0 return\n\
-             \t\tct mark & {MARK_MASK:#010x} != 0 return\n\
+             \t\t{ours} != 0 return\n\
              \t\toifname vmap {{ {departures} }}\n\
              \t}}\n\
              \tchain masquerade_private {{\n\
@@ -275,16 +275,27 @@ fn joined(elements: &[impl ToString]) -> String {
     elements.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// The mark of an uplink, as rules write it.
+fn mark_of(slot: Slot) -> String {
+    format!("{:#010x}", slot.mark().value())
+}
+
+/// The part of a flow's mark that is its uplink's, 0 where it has none.
+fn uplink_of_flow() -> String {
+    format!("ct mark & {MARK_MASK:#010x}")
+}
+
 /// Has what this machine sends take the uplink of its connection: a change of the mark in this hook routes anew.
 ///
 /// Where a source tells its uplink, only that needs it which would leave by another: what has an address of the LAN, of a
 /// network that a provider leads here, or one that a port forward puts in the place of the uplink's; and what runs over an
 /// uplink to which no rule by source leads while it is down, the reset that ends it too.
 fn restored(chain: &str, which: &str) -> String {
+    let ours = uplink_of_flow();
     format!(
         "\tchain {chain} {{\n\
          \t\ttype route hook output priority mangle + 1; policy accept;\n\
-         \t\tmeta mark 0 ct mark & {MARK_MASK:#010x} != 0 {which}meta mark set ct mark & {MARK_MASK:#010x}\n\
+         \t\tmeta mark 0 {ours} != 0 {which}meta mark set {ours}\n\
          \t}}\n"
     )
 }

@@ -28,6 +28,11 @@ fn lan(isp: u8) -> Ipv6Net {
     Ipv6Net::new_assert(delegated6(isp).addr(), 64)
 }
 
+/// The router's own address in it.
+fn on_lan(isp: u8) -> Ipv6Addr {
+    Ipv6Addr::from(lan(isp).addr().to_bits() | 1)
+}
+
 /// A router under networkd with a prefix of each ISP's and a private one on the LAN. The first ISP's comes by its
 /// delegation, the second's by hand: networkd takes what is delegated over one uplink only for a link. `keys` are added to
 /// the settings of both uplinks.
@@ -149,7 +154,7 @@ fn sources_of_each_provider_leave_by_it_as_they_are_and_are_reached_from_outside
         let source = slaac(&lab, lan(isp));
         assert_eq!(all_seen(&lab, source), [source]);
         // The router's own address on the LAN too, and its leased one.
-        for own in [Ipv6Addr::from(lan(isp).addr().to_bits() | 1), leased6(isp)] {
+        for own in [on_lan(isp), leased6(isp)] {
             let shares = connect_many(lab.machine.netns(), &Via::address(own), 20, &echoes6());
             assert_eq!(shares.of(isp), 20, "{own}: {shares:?}");
         }
@@ -177,7 +182,7 @@ fn the_routers_address_in_the_prefix_of_a_provider_that_stands_by_is_reached() {
     active(&lab, 1);
     let _service = Server::start(lab.machine.netns(), ECHO, Service::Echo);
     for isp in [2, 1] {
-        let own = Ipv6Addr::from(lan(isp).addr().to_bits() | 1);
+        let own = on_lan(isp);
         for _ in 0..5 {
             let mut visit = visit(&lab, own, SOON).unwrap_or_else(|| panic!("{own}: no connection"));
             visit.ping(SOON).unwrap_or_else(|error| panic!("{own}: {error}"));

@@ -8,7 +8,7 @@ mod body;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 
-use super::{Generation, POLICY_TABLE};
+use super::{Generation, POLICY_TABLE, mark_of};
 use crate::core::layout::{MARK_MASK, Slot};
 use crate::core::text::hash;
 
@@ -133,7 +133,7 @@ impl Defines {
     ) -> Self {
         let mut all = BTreeMap::from([("mark_mask".to_owned(), format!("{MARK_MASK:#010x}"))]);
         for (name, slot, interface) in uplinks {
-            all.insert(format!("mark_{name}"), format!("{:#010x}", slot.mark().value()));
+            all.insert(format!("mark_{name}"), mark_of(slot));
             all.insert(format!("interface_{name}"), format!("\"{interface}\""));
         }
         let quoted: BTreeSet<String> = interfaces.into_iter().map(|name| format!("\"{name}\"")).collect();

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::by_name;
+use super::{by_name, uplink_of_flow};
 use crate::core::layout::{MARK_MASK, Slot};
 use crate::core::net::{Family, IfName, PerFamily, Weight};
 
@@ -82,12 +82,13 @@ impl Groups {
                 "\tchain group_steers {{\n\
                  \t\ttype nat hook prerouting priority dstnat + 6; policy accept;\n\
                  \t\tmeta mark & {keep:#010x} != 0 return\n\
-                 \t\tct mark & {MARK_MASK:#010x} != 0 return\n\
+                 \t\t{ours} != 0 return\n\
                  \t\tfib daddr oifname != {{ {strangers} }} return\n\
                  \t\tiifname vmap {{ {jumps} }}\n\
-                 \t\tmeta mark set ct mark & {MARK_MASK:#010x}\n\
+                 \t\tmeta mark set {ours}\n\
                  \t}}\n",
                 keep = !MARK_MASK,
+                ours = uplink_of_flow(),
                 jumps = jumps.join(", "),
             );
         }

@@ -30,7 +30,7 @@ use self::fastest::Fastest;
 use self::lookups::Lookups;
 use self::sticky::Sticky;
 use super::generation::uses;
-use super::{Generation, by_name, joined};
+use super::{Generation, by_name, joined, mark_of, uplink_of_flow};
 use crate::core::layout::{MARK_MASK, Slot};
 use crate::core::net::{Family, IfName, PerFamily};
 use crate::core::policy::prefixes::{BY_ADDRESS, Prefixes, map};
@@ -372,16 +372,6 @@ fn by_turns(shares: &[(Slot, u16)]) -> Vec<String> {
         format!("meta mark set numgen inc mod {total} meta mark vmap {{ {} }}", elements.join(", "))
     });
     turns.into_iter().chain([format!("goto take_{last}")]).collect()
-}
-
-/// The mark of an uplink, as rules write it.
-fn mark_of(slot: Slot) -> String {
-    format!("{:#010x}", slot.mark().value())
-}
-
-/// The part of a flow's mark that is its uplink's, 0 where it has none.
-fn uplink_of_flow() -> String {
-    format!("ct mark & {MARK_MASK:#010x}")
 }
 
 /// The rule that gives a flow to the one of these whose mark the packet has.

@@ -14,7 +14,7 @@ use super::criteria::{BEHIND, BOTH, OWN, Round};
 use super::{LEASES, Standing, Surroundings, chain, mark_of, uplink_of_flow};
 use crate::core::layout::Slot;
 use crate::core::net::Family;
-use crate::core::nft::by_name;
+use crate::core::nft::{by_name, joined};
 use crate::core::policy::Way;
 use crate::core::scope::{ON_LINK_4, ON_LINK_6};
 
@@ -42,8 +42,8 @@ pub(super) fn guard(around: &Surroundings, policies: &[Standing], rounds: &[Roun
     };
     let known = [format!("{} != 0 accept", uplink_of_flow())];
     let on_link = [
-        format!("ip daddr {{ {} }} accept", ON_LINK_4.map(|net| net.to_string()).join(", ")),
-        format!("ip6 daddr {{ {} }} accept", ON_LINK_6.map(|net| net.to_string()).join(", ")),
+        format!("ip daddr {{ {} }} accept", joined(&ON_LINK_4)),
+        format!("ip6 daddr {{ {} }} accept", joined(&ON_LINK_6)),
     ];
     // Else the other uplink would be lost.
     let upkeep = [format!("{LEASES} accept"), format!("icmpv6 type {{ {NEIGHBOURS} }} accept")];
